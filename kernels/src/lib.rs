@@ -1,0 +1,1 @@
+//! SIMD kernels for Transformer inference and training on the CPU.

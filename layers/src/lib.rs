@@ -1,0 +1,2 @@
+//! Transformer layers on hand-written SIMD kernels.
+#![forbid(unsafe_code)]

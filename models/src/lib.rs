@@ -1,0 +1,2 @@
+//! BERT and the Transformer: checkpoints, inference, and the program ferrite.
+#![forbid(unsafe_code)]

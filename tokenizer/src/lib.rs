@@ -1,0 +1,2 @@
+//! BERT normalisation, pre-tokenisation and WordPiece.
+#![forbid(unsafe_code)]
