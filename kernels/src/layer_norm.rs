@@ -43,6 +43,27 @@ pub fn layer_norm(
     })
 }
 
+/// Replaces each row of `x` by its layer norm: the bits of [`layer_norm`].
+///
+/// # Panics
+/// If `gamma` or `beta` is not as long as a row.
+#[track_caller]
+pub fn layer_norm_in_place(
+    level: Level,
+    mut x: MatMut<'_>,
+    gamma: &[f32],
+    beta: &[f32],
+    eps: f32,
+) {
+    check_parameters(x.cols(), gamma, beta);
+    dispatch!(level, s => {
+        for row in 0..x.rows() {
+            let x = x.row_mut(row);
+            Moments::of_row(s, x, eps).normalize_row(s, x, gamma, beta);
+        }
+    })
+}
+
 /// Replaces each row of `x` by the layer norm of `x + residual`, reading both once: "Add & Norm" of
 /// Vaswani et al. 2017, section 3.1. The bits are those of an addition followed by [`layer_norm`].
 ///
@@ -129,6 +150,20 @@ impl Moments {
         let y = (x - s.splat(self.mean)) * s.splat(self.inverse_sd);
         y.mul_add(s.load_or(&gamma[at.clone()], 0.0), s.load_or(&beta[at], 0.0))
     }
+
+    /// Normalises `x` in place.
+    #[inline(always)]
+    fn normalize_row<S: Simd>(self, s: S, x: &mut [f32], gamma: &[f32], beta: &[f32]) {
+        for_each_vector(
+            s,
+            x.len(),
+            #[inline(always)]
+            |at| {
+                let y = s.load_or(&x[at.clone()], 0.0);
+                self.normalize(s, y, gamma, beta, at.clone()).store_prefix(&mut x[at]);
+            },
+        );
+    }
 }
 
 /// Replaces `x` by the layer norm of `x + residual`; see [`add_layer_norm`].
@@ -151,16 +186,7 @@ pub(crate) fn add_layer_norm_row<S: Simd>(
             y
         },
     );
-    let moments = Moments::of_row_with_sum(s, x, sum, eps);
-    for_each_vector(
-        s,
-        x.len(),
-        #[inline(always)]
-        |at| {
-            let y = s.load_or(&x[at.clone()], 0.0);
-            moments.normalize(s, y, gamma, beta, at.clone()).store_prefix(&mut x[at]);
-        },
-    );
+    Moments::of_row_with_sum(s, x, sum, eps).normalize_row(s, x, gamma, beta);
 }
 
 #[cfg(test)]

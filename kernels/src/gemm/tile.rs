@@ -8,12 +8,10 @@ use crate::simd::{F32s, Simd};
 pub(crate) struct Tile {
     /// How many products each sum has.
     pub(crate) depth: usize,
-    /// Element (0, 0) of the left operand.
+    /// Element (0, 0) of the left operand, whose `k` lie side by side.
     pub(crate) a: *const f32,
     /// From one row of `a` to the next.
     pub(crate) a_row_stride: usize,
-    /// From one `k` of `a` to the next.
-    pub(crate) a_depth_stride: usize,
     /// Element (0, 0) of the right operand; its columns lie side by side.
     pub(crate) b: *const f32,
     /// From one `k` of `b` to the next.
@@ -30,7 +28,7 @@ pub(crate) struct Tile {
 /// ascending `k`, whatever the shape of the tile: the same bits at every shape.
 ///
 /// # Safety
-/// - `a` is valid for reading at `r * a_row_stride + k * a_depth_stride`, for all `r < ROWS` and
+/// - `a` is valid for reading at `r * a_row_stride + k`, for all `r < ROWS` and
 ///   `k < depth`.
 /// - `b` is valid for reading `VECTORS * S::LANES` elements at `k * b_depth_stride`, `k < depth`.
 /// - `c` is valid for writing `VECTORS * S::LANES` elements at `r * c_row_stride`, and for reading
@@ -40,7 +38,7 @@ pub(crate) unsafe fn run<S: Simd, const ROWS: usize, const VECTORS: usize>(s: S,
     s.vectorize(
         #[inline(always)]
         || {
-            let Tile { depth, a_row_stride, a_depth_stride, b_depth_stride, .. } = tile;
+            let Tile { depth, a_row_stride, b_depth_stride, .. } = tile;
             let (mut a, mut b) = (tile.a, tile.b);
             let mut sums = [[s.splat(0.0); VECTORS]; ROWS];
             for _ in 0..depth {
@@ -58,7 +56,7 @@ pub(crate) unsafe fn run<S: Simd, const ROWS: usize, const VECTORS: usize>(s: S,
                         }
                     }
                 }
-                a = a.wrapping_add(a_depth_stride);
+                a = a.wrapping_add(1);
                 b = b.wrapping_add(b_depth_stride);
             }
             for r in 0..ROWS {

@@ -4,8 +4,8 @@ use super::*;
 use crate::reference::{self, widen};
 use crate::testing::{Edge, Guarded, Random, Tolerance, U, for_each_level, lengths};
 
-/// Checks `layer_norm` of one row, its operands guarded at `edge`, and that `add_layer_norm` of
-/// two summands has the bits of the addition followed by it.
+/// Checks `layer_norm` of one row, its operands guarded at `edge`, that `add_layer_norm` of two
+/// summands has the bits of the addition followed by it, and that `layer_norm_in_place` has them.
 fn check_row(
     level: Level,
     x: &[f32],
@@ -42,6 +42,9 @@ fn check_row(
     layer_norm(level, Mat::from_row(&sum), &gamma, &beta, eps, MatMut::new(&mut out, 1, n, n));
     let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(&fused), bits(&out), "{level}: add_layer_norm of {n}");
+    let mut in_place = operand(&sum);
+    layer_norm_in_place(level, MatMut::new(&mut in_place, 1, n, n), &gamma, &beta, eps);
+    assert_eq!(bits(&in_place), bits(&out), "{level}: layer_norm_in_place of {n}");
 }
 
 #[test]

@@ -93,6 +93,12 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch(self, x: *const f32) {
+        // SAFETY: a prefetch reads nothing that a program can see, at any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(x.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn tile(self, rows: usize, vectors: usize, tile: Tile) {
         // SAFETY: the contract is handed on.
         unsafe {

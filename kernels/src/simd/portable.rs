@@ -62,6 +62,9 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn prefetch(self, _: *const f32) {}
+
+    #[inline(always)]
     unsafe fn tile(self, rows: usize, vectors: usize, tile: Tile) {
         // SAFETY: the contract is handed on.
         unsafe {
