@@ -1,2 +1,71 @@
-//! BERT normalisation, pre-tokenisation and WordPiece.
+//! BERT's tokenizer: normalisation, pre-tokenisation, WordPiece.
+//!
+//! A text goes through four steps.
+//!
+//! 1. **Added tokens** such as `[MASK]`, where they are written in the text.
+//! 2. **Normalisation**: control characters removed, ideographs set apart, and
+//!    for uncased models accents stripped and letters lower-cased.
+//! 3. **Pre-tokenisation** into words, at white space and round punctuation.
+//! 4. **WordPiece**: each word into the longest pieces of the vocabulary, from
+//!    the left; a word that cannot be spelled becomes `[UNK]` as a whole.
+//!
+//! Then the special tokens of the template are put around it.
+//!
+//! ```
+//! use ferrite_tokenizer::{EncodeOptions, Tokenizer, Truncation, VocabOptions};
+//!
+//! let vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "caf", "##e", "##s", "open", "."];
+//! let tokenizer = Tokenizer::from_vocab(vocab, VocabOptions::default())?;
+//!
+//! let encoding = tokenizer.encode("The Cafés open?", None, &EncodeOptions::default())?;
+//! assert_eq!(encoding.ids, [2, 4, 5, 6, 7, 8, 1, 3]);
+//! // Offsets are bytes of the text as it was given: é is two of them.
+//! assert_eq!(encoding.offsets[3], (7, 9));
+//! assert_eq!(&"The Cafés open?"[7..9], "é");
+//! // Nothing is lost in silence: one word, the question mark, is unknown.
+//! assert_eq!((encoding.unknown, encoding.truncated), (1, 0));
+//! assert_eq!(tokenizer.decode(&encoding.ids, true)?, "the cafes open");
+//!
+//! // A pair, in six tokens at most.
+//! let truncation = Some(Truncation::new(6));
+//! let options = EncodeOptions { truncation, ..EncodeOptions::default() };
+//! let pair = tokenizer.encode("the cafes", Some("open."), &options)?;
+//! assert_eq!(pair.ids, [2, 4, 5, 3, 8, 3]);
+//! assert_eq!(pair.type_ids, [0, 0, 0, 0, 1, 1]);
+//! assert_eq!(pair.truncated, 3);
+//! # Ok::<(), ferrite_tokenizer::Error>(())
+//! ```
+//!
+//! [`Tokenizer::from_pretrained`] reads a published folder, be it with
+//! `tokenizer.json` or `vocab.txt`. There are three readings of the rules,
+//! listed at [`Dialect`]; a `tokenizer.json` means that of the `tokenizers`
+//! crate, and ids and offsets are equal to that crate's, release 0.22, on
+//! every code point. Padding is never added: Ferrite packs sequences.
+//!
+//! All steps take time linear in the text, whatever the text and vocabulary.
+//! For many texts, [`Tokenizer::encode_into`] reuses its memory.
 #![forbid(unsafe_code)]
+
+mod added;
+mod charmap;
+mod decode;
+mod encode;
+mod error;
+mod frozen;
+mod json;
+mod normalize;
+mod pre_tokenize;
+mod template;
+mod tokenizer;
+mod trie;
+mod truncate;
+mod unicode;
+mod vocab;
+mod wordpiece;
+
+pub use added::AddedToken;
+pub use encode::{EncodeOptions, Encoding, Scratch};
+pub use error::Error;
+pub use normalize::Dialect;
+pub use tokenizer::{Tokenizer, VocabOptions};
+pub use truncate::{Direction, Strategy, Truncation};
