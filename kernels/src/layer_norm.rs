@@ -48,13 +48,7 @@ pub fn layer_norm(
 /// # Panics
 /// If `gamma` or `beta` is not as long as a row.
 #[track_caller]
-pub fn layer_norm_in_place(
-    level: Level,
-    mut x: MatMut<'_>,
-    gamma: &[f32],
-    beta: &[f32],
-    eps: f32,
-) {
+pub fn layer_norm_in_place(level: Level, mut x: MatMut<'_>, gamma: &[f32], beta: &[f32], eps: f32) {
     check_parameters(x.cols(), gamma, beta);
     dispatch!(level, s => {
         for row in 0..x.rows() {

@@ -26,6 +26,10 @@ impl Embedding {
     pub fn d_model(&self) -> usize {
         self.table.cols()
     }
+
+    fn lookup<'a>(&'a self, name: &'a str, ids: &'a [u32]) -> Lookup<'a> {
+        Lookup { name, table: self.table.view(), ids }
+    }
 }
 
 /// BERT's input representation (BERT, section 3, figure 2): the sum of what the token, the segment
@@ -61,10 +65,9 @@ impl BertEmbeddings {
         let positions: Vec<u32> = sequences.iter().flat_map(|rows| 0..rows.len() as u32).collect();
         share_rows(x, |first, mut x| {
             let range = first..first + x.rows();
-            let lookup = |name, of: &'_ Embedding, ids| Lookup { name, table: of.table.view(), ids };
-            let word = lookup("token", &self.token, &ids[range.clone()]);
-            let segment = lookup("segment", &self.segment, &types[range.clone()]);
-            let position = lookup("position", &self.position, &positions[range]);
+            let word = self.token.lookup("token", &ids[range.clone()]);
+            let segment = self.segment.lookup("segment", &types[range.clone()]);
+            let position = self.position.lookup("position", &positions[range]);
             embedding_sum(self.level, word, 1.0, position, Some(segment), x.reborrow());
             self.norm.forward(x);
         });

@@ -191,6 +191,68 @@ pub enum Error {
         /// What is there.
         found: String,
     },
+
+    /// A token or segment id that has no row in its embedding table.
+    #[error("sequence {sequence}, position {position}: {table} id {id} is not below {rows}")]
+    IdOutOfRange {
+        /// `token` or `segment`.
+        table: &'static str,
+        /// The sequence in its batch, from 0.
+        sequence: usize,
+        /// The place in the sequence, from 0.
+        position: usize,
+        /// The id.
+        id: u32,
+        /// The rows of the table.
+        rows: usize,
+    },
+
+    /// A sequence that is longer than the model's table of positions.
+    #[error("sequence {sequence} has {tokens} tokens, the model has {limit} positions")]
+    TooLong {
+        /// The sequence in its batch, from 0.
+        sequence: usize,
+        /// Its length.
+        tokens: usize,
+        /// The longest that can be.
+        limit: usize,
+    },
+
+    /// A vocabulary with ids beyond the embedding table.
+    #[error("the vocabulary has {words} tokens, the embedding table only {rows} rows")]
+    VocabularyTooLarge {
+        /// The tokens.
+        words: usize,
+        /// The rows.
+        rows: usize,
+    },
+
+    /// The weights lack a head that a task needs.
+    #[error("{}: the weights have no {head} head", folder.display())]
+    NoHead {
+        /// The folder.
+        folder: PathBuf,
+        /// The head.
+        head: &'static str,
+    },
+
+    /// The vocabulary has no mask token.
+    #[error("{}: the vocabulary has no mask token", folder.display())]
+    NoMaskToken {
+        /// The folder.
+        folder: PathBuf,
+    },
+
+    /// A text without a mask to fill.
+    #[error("the text has no {mask}")]
+    NoMask {
+        /// The mask token.
+        mask: String,
+    },
+
+    /// The tokenizer's files, or a text.
+    #[error(transparent)]
+    Tokenizer(#[from] ferrite_tokenizer::Error),
 }
 
 impl Error {

@@ -6,5 +6,9 @@ pub mod checkpoint;
 mod error;
 mod files;
 pub mod sentence;
+pub mod tasks;
 
 pub use error::Error;
+pub use ferrite_kernels as kernels;
+pub use ferrite_tokenizer as tokenizer;
+pub use tasks::{FillMask, SentenceEncoder};

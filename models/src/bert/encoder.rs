@@ -103,7 +103,7 @@ impl Encoder {
             trace.hidden_states.push(x.clone());
             if attentions {
                 let maps = block.attention.maps(batch.sequences(), &mut cache.attention);
-                
+
                 trace.attentions.push(maps);
             }
         }
@@ -160,7 +160,8 @@ mod tests {
 
     #[test]
     fn a_plan_takes_every_sequence_once_and_in_order() {
-        for lengths in [vec![], vec![0], vec![3], vec![0, 0, 9], vec![128; 32], vec![1000, 1, 700]] {
+        for lengths in [vec![], vec![0], vec![3], vec![0, 0, 9], vec![128; 32], vec![1000, 1, 700]]
+        {
             let sequences = Segments::from_lengths(lengths.iter().copied());
             for threads in [1, 2, 5] {
                 let plan = plan(&sequences, threads);

@@ -225,7 +225,7 @@ impl Loader<'_> {
             feed_forward: FeedForward {
                 inner: self.linear(&name("intermediate.dense"), d_ff, d_model)?,
                 outer: self.linear(&name("output.dense"), d_model, d_ff)?,
-                activation: activation(self.config.hidden_act),
+                activation: self.activation()?,
             },
             output_norm: self.norm(&name("output.LayerNorm"))?,
         })
@@ -259,7 +259,7 @@ impl Loader<'_> {
         };
         Ok(MaskedLmHead {
             transform: self.linear("cls.predictions.transform.dense", d_model, d_model)?,
-            activation: activation(self.config.hidden_act),
+            activation: self.activation()?,
             norm: self.norm("cls.predictions.transform.LayerNorm")?,
             decoder: Linear::new(self.level, table, &bias),
         })
@@ -268,6 +268,23 @@ impl Loader<'_> {
     fn next_sentence(&self) -> Result<NextSentenceHead, Error> {
         let relationship = self.linear("cls.seq_relationship", 2, self.config.hidden_size)?;
         Ok(NextSentenceHead { relationship })
+    }
+
+    fn activation(&self) -> Result<Activation, Error> {
+        Ok(match &self.config.hidden_act {
+            HiddenAct::Gelu => Activation::Gelu,
+            HiddenAct::GeluTanh => Activation::GeluTanh,
+            HiddenAct::Relu => Activation::Relu,
+            HiddenAct::Tanh => Activation::Tanh,
+            other => {
+                return Err(Error::Unsupported {
+                    path: self.names.checkpoint().folder().join("config.json"),
+                    field: "hidden_act",
+                    found: format!("{other:?}"),
+                    supported: "gelu, gelu_new, gelu_pytorch_tanh, relu, tanh",
+                });
+            }
+        })
     }
 
     fn linear(&self, name: &str, d_out: usize, d_in: usize) -> Result<Linear, Error> {
@@ -281,14 +298,5 @@ impl Loader<'_> {
         let gamma = self.names.vector(&format!("{name}.weight"), d_model)?;
         let beta = self.names.vector(&format!("{name}.bias"), d_model)?;
         Ok(LayerNorm::new(self.level, gamma, beta, self.config.layer_norm_eps))
-    }
-}
-
-fn activation(act: HiddenAct) -> Activation {
-    match act {
-        HiddenAct::Gelu => Activation::Gelu,
-        HiddenAct::GeluTanh => Activation::GeluTanh,
-        HiddenAct::Relu => Activation::Relu,
-        HiddenAct::Tanh => Activation::Tanh,
     }
 }

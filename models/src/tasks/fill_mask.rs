@@ -58,7 +58,8 @@ impl FillMask {
         if bert.masked_lm().is_none() {
             return Err(Error::NoHead { folder: folder.to_owned(), head: "masked-LM" });
         }
-        let mask = tokenizer.mask_id().ok_or_else(|| Error::NoMaskToken { folder: folder.to_owned() })?;
+        let mask =
+            tokenizer.mask_id().ok_or_else(|| Error::NoMaskToken { folder: folder.to_owned() })?;
         Ok(FillMask { bert, tokenizer, mask })
     }
 
@@ -84,13 +85,15 @@ impl FillMask {
         let is_mask = |&position: &usize| encoding.ids[position] == self.mask;
         let masked: Vec<usize> = (0..encoding.len()).filter(is_mask).collect();
         if masked.is_empty() {
-            return Err(Error::NoMask);
+            let mask = self.tokenizer.id_to_token(self.mask).unwrap_or_default().to_owned();
+            return Err(Error::NoMask { mask });
         }
         let mut batch = Batch::default();
         batch.push(&encoding.ids, Some(&encoding.type_ids));
         let mut workspace = Workspace::default();
         let hidden = self.bert.encode(&batch, &mut workspace)?;
-        let hidden = Matrix::from_fn(masked.len(), hidden.cols(), |i, col| hidden.row(masked[i])[col]);
+        let hidden =
+            Matrix::from_fn(masked.len(), hidden.cols(), |i, col| hidden.row(masked[i])[col]);
         let head = self.bert.masked_lm().expect("checked when the model was loaded");
         let mut scores = head.forward(hidden.view());
         log_softmax(self.bert.level(), scores.view_mut());

@@ -2,15 +2,18 @@
 
 use std::path::Path;
 
-use ferrite_kernels::{Level, Mat, Matrix, l2_normalize};
+use ferrite_kernels::{Level, Mat, Matrix, l2_normalize, max_rows, mean_rows, scale};
 use ferrite_tokenizer::{EncodeOptions, Encoding, Scratch, Tokenizer, Truncation};
 
 use crate::bert::{Batch, Bert, Workspace};
 use crate::error::Error;
-use crate::sentence::SentenceModules;
+use crate::sentence::{Pooling, SentenceModules};
 
 /// Tokens that are encoded at once. More gain nothing, and cost memory.
 const BATCH_TOKENS: usize = 8192;
+
+/// A vector shorter than this is not scaled up to length one, as in PyTorch.
+const NORM_EPSILON: f32 = 1e-12;
 
 /// A model that turns texts into vectors: tokenizer, BERT, pooling and what follows, as a folder of
 /// sentence-transformers says; a plain BERT folder gives the mean of the last hidden state.
@@ -106,8 +109,8 @@ impl SentenceEncoder {
         level: Level,
         folder: impl AsRef<Path>,
     ) -> Result<SentenceEncoder, Error> {
-        let folder = folder.as_ref();
         let modules = SentenceModules::from_folder(folder)?;
+        let folder = &modules.transformer;
         let tokenizer = Tokenizer::from_pretrained(folder)?;
         let bert = Bert::from_pretrained_at(level, folder)?;
         bert.check_vocabulary(&tokenizer)?;
@@ -130,7 +133,7 @@ impl SentenceEncoder {
 
     /// The elements of a vector.
     pub fn dimension(&self) -> usize {
-        self.modules.pooling.dimension(self.bert.config().hidden_size)
+        self.modules.pooling.len() * self.bert.config().hidden_size
     }
 
     /// The most tokens of a text that count; the rest is cut, and reported.
@@ -193,13 +196,33 @@ impl SentenceEncoder {
         batch: &SentenceBatch,
         workspace: &mut Workspace,
     ) -> Result<Matrix<f32>, Error> {
-        let hidden: Mat<'_> = self.bert.encode(&batch.batch, workspace)?;
-        let mut vectors = Matrix::zeros(batch.len(), self.dimension());
+        let hidden = self.bert.encode(&batch.batch, workspace)?;
         let level = self.bert.level();
-        self.modules.pooling.forward(level, hidden, batch.batch.sequences(), &mut vectors);
+        let mut vectors = Matrix::zeros(batch.len(), self.dimension());
+        for (index, tokens) in batch.batch.sequences().iter().enumerate() {
+            let tokens = hidden.row_range(tokens);
+            let parts = vectors.row_mut(index).chunks_exact_mut(hidden.cols());
+            for (pooling, out) in self.modules.pooling.iter().zip(parts) {
+                pool(level, *pooling, tokens, out);
+            }
+        }
         if self.modules.normalize {
-            (0..vectors.rows()).for_each(|row| l2_normalize(level, vectors.row_mut(row)));
+            l2_normalize(level, vectors.view_mut(), NORM_EPSILON);
         }
         Ok(vectors)
+    }
+}
+
+/// One vector for the tokens of a text.
+fn pool(level: Level, pooling: Pooling, tokens: Mat<'_>, out: &mut [f32]) {
+    match pooling {
+        Pooling::Cls if tokens.rows() > 0 => out.copy_from_slice(tokens.row(0)),
+        Pooling::Cls => out.fill(0.0),
+        Pooling::Max => max_rows(level, tokens, out),
+        Pooling::Mean => mean_rows(level, tokens, out),
+        Pooling::MeanSqrtLen => {
+            mean_rows(level, tokens, out);
+            scale(level, out, (tokens.rows() as f32).sqrt());
+        }
     }
 }
