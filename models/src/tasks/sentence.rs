@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use ferrite_kernels::{Level, Mat, Matrix, l2_normalize, max_rows, mean_rows, scale};
+use ferrite_kernels::elementwise::{l2_normalize, scale};
+use ferrite_kernels::{Level, Mat, Matrix, max_rows, mean_rows};
 use ferrite_tokenizer::{EncodeOptions, Encoding, Scratch, Tokenizer, Truncation};
 
 use crate::bert::{Batch, Bert, Workspace};
