@@ -13,6 +13,8 @@
 mod dtype;
 mod header;
 mod index;
+mod names;
+mod report;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -26,6 +28,8 @@ use crate::files;
 
 pub use dtype::Dtype;
 pub use header::HeaderError;
+pub use names::{Names, Wanted};
+pub use report::{Fate, Ignored, LoadReport};
 
 const SINGLE_FILE: &str = "model.safetensors";
 const INDEX_FILE: &str = "model.safetensors.index.json";

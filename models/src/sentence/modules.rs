@@ -195,7 +195,8 @@ fn read_pooling(path: &Path) -> Result<Vec<Pooling>, Error> {
             ("lasttoken", config.pooling_mode_lasttoken),
         ]
         .into_iter()
-        .filter_map(|(name, is_on)| is_on.then(|| name.to_owned()))
+        .filter(|&(_, is_on)| is_on)
+        .map(|(name, _)| name.to_owned())
         .collect(),
     };
     let mut modes = Vec::new();
