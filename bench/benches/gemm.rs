@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use criterion::{Criterion, Throughput};
+use criterion::{Bencher, Criterion, Throughput};
 use ferrite_bench::{PRODUCTS, median, uniform};
-use ferrite_kernels::{Epilogue, Level, Mat, MatMut, Matrix, PackedMatrix, fma_peak, matmul};
+use ferrite_kernels::{Epilogue, Level, Matrix, PackedMatrix, fma_peak, matmul};
+use rayon::ThreadPool;
 
 fn main() {
     let mut criterion = Criterion::default()
@@ -15,16 +16,15 @@ fn main() {
     println!("levels: {:?}, missing: {:?}", Level::available(), Level::missing());
     for threads in [1, 2] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
-        pool.install(|| {
-            for (n, d_out, d_in) in PRODUCTS {
-                product(&mut criterion, threads, n, d_out, d_in);
-            }
-        });
+        for (n, d_out, d_in) in PRODUCTS {
+            product(&mut criterion, &pool, n, d_out, d_in);
+        }
     }
     criterion.final_summary();
 }
 
-fn product(criterion: &mut Criterion, threads: usize, n: usize, d_out: usize, d_in: usize) {
+fn product(criterion: &mut Criterion, pool: &ThreadPool, n: usize, d_out: usize, d_in: usize) {
+    let threads = pool.current_num_threads();
     let (x, w) = (uniform(n, d_in, 1), uniform(d_out, d_in, 2));
     let bias = vec![0.5; d_out];
     let level = Level::current();
@@ -37,13 +37,26 @@ fn product(criterion: &mut Criterion, threads: usize, n: usize, d_out: usize, d_
     let mut group = criterion.benchmark_group(format!("{n}x{d_out}x{d_in}/{threads} threads"));
     group.throughput(Throughput::Elements(flops as u64));
     group.bench_function("ferrite", |b| {
-        b.iter(|| matmul(x.view(), &packed, Epilogue::Bias(&bias), y.view_mut()));
+        in_pool(b, pool, || matmul(x.view(), &packed, Epilogue::Bias(&bias), y.view_mut()));
     });
     #[cfg(feature = "peers")]
-    peers::bench(&mut group, threads, &x, &w);
+    peers::bench(&mut group, pool, &x, &w);
     group.finish();
-    fraction(level, threads, flops, || {
-        matmul(x.view(), &packed, Epilogue::Bias(&bias), y.view_mut())
+    pool.install(|| {
+        fraction(level, threads, flops, || {
+            matmul(x.view(), &packed, Epilogue::Bias(&bias), y.view_mut());
+        });
+    });
+}
+
+/// Times `run` inside the pool, so that entering it is not part of the time.
+fn in_pool(bencher: &mut Bencher<'_>, pool: &ThreadPool, mut run: impl FnMut() + Send) {
+    bencher.iter_custom(|iterations| {
+        pool.install(|| {
+            let start = Instant::now();
+            (0..iterations).for_each(|_| run());
+            start.elapsed()
+        })
     });
 }
 
@@ -82,26 +95,86 @@ fn check(x: &Matrix<f32>, w: &Matrix<f32>, bias: f64, y: &Matrix<f32>) {
 
 #[cfg(feature = "peers")]
 mod peers {
+    use criterion::BenchmarkGroup;
+    use criterion::measurement::WallTime;
+
     use super::*;
-    use criterion::{BenchmarkGroup, measurement::WallTime};
 
     pub fn bench(
         group: &mut BenchmarkGroup<'_, WallTime>,
-        threads: usize,
+        pool: &ThreadPool,
         x: &Matrix<f32>,
         w: &Matrix<f32>,
     ) {
         let mut y = Matrix::zeros(x.rows(), w.rows());
-        run_gemm(threads, x.view(), w.view(), y.view_mut());
+        let threads = pool.current_num_threads();
+        pool.install(|| run_gemm(threads, x, w, &mut y));
         check(x, w, 0.0, &y);
-        group.bench_function("gemm", |b| {
-            b.iter(|| run_gemm(threads, x.view(), w.view(), y.view_mut()));
-        });
-        y.fill(f32::NAN);
-        run_matrixmultiply(x.view(), w.view(), y.view_mut());
-        check(x, w, 0.0, &y);
-        group.bench_function("matrixmultiply", |b| {
-            b.iter(|| run_matrixmultiply(x.view(), w.view(), y.view_mut()));
-        });
+        group.bench_function("gemm", |b| in_pool(b, pool, || run_gemm(threads, x, w, &mut y)));
+        // It has threads of its own, or none.
+        if threads == 1 {
+            y.fill(f32::NAN);
+            run_matrixmultiply(x, w, &mut y);
+            check(x, w, 0.0, &y);
+            group.bench_function("matrixmultiply", |b| {
+                b.iter(|| run_matrixmultiply(x, w, &mut y));
+            });
+        }
+    }
+
+    fn run_gemm(threads: usize, x: &Matrix<f32>, w: &Matrix<f32>, y: &mut Matrix<f32>) {
+        let (m, n, k) = (x.rows(), w.rows(), x.cols());
+        let parallelism = match threads {
+            1 => gemm::Parallelism::None,
+            threads => gemm::Parallelism::Rayon(threads),
+        };
+        // SAFETY: all three are whole matrices without gaps, of shapes (m, k), (n, k) and (m, n);
+        // the right operand is the transpose of w, so its strides are swapped.
+        unsafe {
+            gemm::gemm(
+                m,
+                n,
+                k,
+                y.as_mut_slice().as_mut_ptr(),
+                1,
+                n as isize,
+                false,
+                x.as_slice().as_ptr(),
+                1,
+                k as isize,
+                w.as_slice().as_ptr(),
+                k as isize,
+                1,
+                0.0,
+                1.0,
+                false,
+                false,
+                false,
+                parallelism,
+            );
+        }
+    }
+
+    fn run_matrixmultiply(x: &Matrix<f32>, w: &Matrix<f32>, y: &mut Matrix<f32>) {
+        let (m, n, k) = (x.rows(), w.rows(), x.cols());
+        // SAFETY: as for `gemm`.
+        unsafe {
+            matrixmultiply::sgemm(
+                m,
+                k,
+                n,
+                1.0,
+                x.as_slice().as_ptr(),
+                k as isize,
+                1,
+                w.as_slice().as_ptr(),
+                1,
+                k as isize,
+                0.0,
+                y.as_mut_slice().as_mut_ptr(),
+                n as isize,
+                1,
+            );
+        }
     }
 }

@@ -16,6 +16,8 @@
 
 use ferrite_kernels::Matrix;
 
+pub mod random_bert;
+
 /// Numbers like those of activations and weights: uniform in [-1, 1), from a counter.
 pub fn uniform(rows: usize, cols: usize, seed: u64) -> Matrix<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
