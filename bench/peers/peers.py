@@ -301,36 +301,41 @@ def quiet_turn(system, case, runs, patience):
 
 
 def measure(found, cases, rounds, budget, patience):
-    """The systems in turn: {case: {system: list of ms}}, and the same of others' load."""
-    times = {case.name: {system.name: [] for system in found} for case in cases}
-    others = {case.name: {system.name: [] for system in found} for case in cases}
+    """The systems in turn: {case: {system: [{"ms": [...], "others": load} of each turn]}}."""
+    turns = {case.name: {system.name: [] for system in found} for case in cases}
     for round_number in range(rounds):
         # Another one begins in each round, so that nobody always follows the same one.
         shift = round_number % len(found)
         for case in cases:
             for system in found[shift:] + found[:shift]:
-                so_far = [ms for per_system in times[case.name].values() for ms in per_system]
+                so_far = [ms for taken in turns[case.name].values() for turn in taken for ms in turn["ms"]]
                 estimate = statistics.median(so_far) if so_far else sum(case.lengths) / 4
                 runs = int(min(30, max(3, budget * 1e3 / estimate)))
                 ms, load = quiet_turn(system, case, runs, patience)
-                times[case.name][system.name] += ms
-                others[case.name][system.name].append(load)
+                turns[case.name][system.name].append({"ms": ms, "others": load})
                 told = f"{statistics.median(ms):.2f} ms, others used {load:.0%} of the processors"
                 print(f"round {round_number + 1}, {case.name}, {system.name}: {told}", file=sys.stderr)
-    return times, others
+    return turns
 
 
-def table(model, times, others, errors):
-    """The results as Markdown: median, minimum, and how often Ferrite's (or the fastest's) time that is."""
-    names = list(next(iter(times.values())))
-    base = "ferrite" if "ferrite" in names else None
+def quiet(turns):
+    """The turns nobody disturbed, or the least disturbed one if there are none."""
+    undisturbed = [turn for turn in turns if turn["others"] < QUIET]
+    return undisturbed or [min(turns, key=lambda turn: turn["others"])]
+
+
+def table(model, turns, errors):
+    """The quiet turns as Markdown: median, minimum, and how often Ferrite's (or the fastest's) time that is."""
+    names = list(next(iter(turns.values())))
     lines = [f"| {model} | {' | '.join(names)} | others' load | max. difference |", "|---" * (len(names) + 3) + "|"]
-    for case, per_system in times.items():
-        medians = {name: statistics.median(ms) for name, ms in per_system.items()}
-        unit = medians[base] if base else min(medians.values())
-        worst = max(load for loads in others[case].values() for load in loads)
-        cells = [f"{medians[n]:.2f} ({min(per_system[n]):.2f}) x{medians[n] / unit:.2f}" for n in names]
-        lines.append(f"| {case} | {' | '.join(cells)} | {worst:.0%} | {max(errors[case].values()):.1e} |")
+    for case, per_system in turns.items():
+        counted = {name: quiet(taken) for name, taken in per_system.items()}
+        times = {name: [ms for turn in taken for ms in turn["ms"]] for name, taken in counted.items()}
+        medians = {name: statistics.median(ms) for name, ms in times.items()}
+        unit = medians.get("ferrite", min(medians.values()))
+        cells = [f"{medians[n]:.2f} ({min(times[n]):.2f}) x{medians[n] / unit:.2f}" for n in names]
+        load = max(turn["others"] for taken in counted.values() for turn in taken)
+        lines.append(f"| {case} | {' | '.join(cells)} | {load:.0%} | {max(errors[case].values()):.1e} |")
     return "\n".join(lines)
 
 
@@ -387,9 +392,9 @@ def main():
         found = systems(options.peers.split(","), options.ferrite, folder, options.threads)
         skip = dict.fromkeys((system.name for system in found), float("nan"))
         errors = {case.name: skip if options.no_check else differences(found, case) for case in cases}
-        times, others = measure(found, cases, options.rounds, options.budget, options.patience)
-        print("\n" + table(model, times, others, errors), flush=True)
-        report["models"][model] = {"ms": times, "others": others, "differences": errors}
+        turns = measure(found, cases, options.rounds, options.budget, options.patience)
+        print("\n" + table(model, turns, errors), flush=True)
+        report["models"][model] = {"turns": turns, "differences": errors}
     if options.json:
         options.json.write_text(json.dumps(report))
 
