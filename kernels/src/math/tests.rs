@@ -129,7 +129,7 @@ fn special_values_are_exact() {
 #[test]
 fn the_normal_distribution_function_keeps_its_relative_error() {
     for_each_level(|level| {
-        let x: Vec<f32> = (0..200_000).map(|i| i as f32 * -1e-4).collect();
+        let x: Vec<f32> = (0..=120_000).map(|i| i as f32 * -1e-4).collect();
         let mut y = x.clone();
         dispatch!(level, s => map_row(
             s,
@@ -155,6 +155,6 @@ fn the_normal_distribution_function_keeps_its_relative_error() {
         for tolerance in [near, middle, tail, absolute] {
             tolerance.finish();
         }
-        assert!(y[0] == 0.5 && y[199_999] == 0.0);
+        assert!(y[0] == 0.5 && y[120_000] == 0.0);
     });
 }
