@@ -158,3 +158,19 @@ fn the_normal_distribution_function_keeps_its_relative_error() {
         assert!(y[0] == 0.5 && y[120_000] == 0.0);
     });
 }
+
+#[test]
+fn both_forms_of_a_polynomial_are_the_polynomial() {
+    for_each_level(|level| {
+        dispatch!(level, s => {
+            let x = s.splat(3.0);
+            let mut out = [0.0; 16];
+            polynomial(s, x, [5.0, 7.0, 11.0, 13.0]).store_prefix(&mut out);
+            assert_eq!(out[0], 5.0 + 21.0 + 99.0 + 351.0, "{level}");
+            polynomial_in_halves(s, x, [5.0, 7.0, 11.0, 13.0]).store_prefix(&mut out);
+            assert_eq!(out[0], 5.0 + 21.0 + 99.0 + 351.0, "{level}");
+            polynomial_in_halves(s, x, [5.0, 7.0, 11.0]).store_prefix(&mut out);
+            assert_eq!(out[0], 5.0 + 21.0 + 99.0, "{level}");
+        });
+    });
+}
