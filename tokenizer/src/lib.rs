@@ -62,6 +62,7 @@ mod truncate;
 mod unicode;
 mod vocab;
 mod wordpiece;
+mod words;
 
 pub use added::AddedToken;
 pub use encode::{EncodeOptions, Encoding, Scratch};

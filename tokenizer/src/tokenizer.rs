@@ -13,6 +13,7 @@ use crate::template::{Slot, Template};
 use crate::truncate::Truncation;
 use crate::vocab::{Place, Vocab, parse_lines};
 use crate::wordpiece::WordPiece;
+use crate::words::WordTable;
 
 /// A BERT tokenizer: text to ids and back.
 ///
@@ -21,6 +22,7 @@ use crate::wordpiece::WordPiece;
 pub struct Tokenizer {
     pub(crate) map: CharMap,
     pub(crate) added: Added,
+    pub(crate) words: WordTable,
     pub(crate) wordpiece: WordPiece,
     pub(crate) vocab: Vocab,
     /// The id of words that the vocabulary cannot spell.
@@ -293,6 +295,7 @@ impl Tokenizer {
         let prefix = options.continuing_prefix.clone();
         Ok(Self {
             map: CharMap::new(rules),
+            words: WordTable::new(&vocab, max_chars),
             unknown,
             single: Template::bert(specials, false),
             pair: Template::bert(specials, true),
@@ -363,6 +366,7 @@ impl Tokenizer {
         let id = |token: &str| added.id(token).or_else(|| wordpiece.id(token));
         Ok(Self {
             map: CharMap::new(parsed.rules),
+            words: WordTable::new(&vocab, model.max_input_chars_per_word),
             unknown,
             single: parsed.single,
             pair: parsed.pair,
