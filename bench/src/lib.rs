@@ -1,2 +1,52 @@
-//! Criterion benchmarks of Ferrite, with its peers side by side.
+//! Benchmarks of Ferrite, with its peers side by side.
+//!
+//! Every benchmark checks its answer before it is timed, uses the shapes of real models, and
+//! compares with what the machine could do, measured in the same run. Absolute times mean little
+//! on shared machines; ratios within a run are what counts.
+//!
+//! - `cargo bench -p ferrite-bench --bench gemm`: matrix products, GFLOP/s and the fraction of the
+//!   multiply-add peak; with `--features peers` also the crates `gemm` and `matrixmultiply`
+//! - `--bench rowwise`: softmax, LayerNorm, GELU beside a copy of the same bytes
+//! - `--bench encoder`: whole encoders; with `--features peers` also candle and rten
+//! - `--bench tokenizer`: with `--features peers` also the crate `tokenizers`
+//! - `cargo run --release -p ferrite-bench --bin encoder`: one encoder, timings as JSON, the
+//!   Ferrite side of `bench/peers/peers.py`, which times PyTorch, ONNX Runtime and OpenVINO
+
 #![forbid(unsafe_code)]
+
+use ferrite_kernels::Matrix;
+
+pub mod random_bert;
+
+/// Numbers like those of activations and weights: uniform in [-1, 1), from a counter.
+pub fn uniform(rows: usize, cols: usize, seed: u64) -> Matrix<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    Matrix::from_fn(rows, cols, |_, _| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    })
+}
+
+/// The middle of the sorted numbers.
+///
+/// # Panics
+/// If there are none.
+pub fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers[numbers.len() / 2]
+}
+
+/// The matrix products of BERT-base and MiniLM: (n, d_out, d_in).
+pub const PRODUCTS: [(usize, usize, usize); 9] = [
+    (1, 768, 768),
+    (16, 768, 768),
+    (128, 768, 768),
+    (128, 3072, 768),
+    (128, 768, 3072),
+    (4096, 768, 768),
+    (4096, 768, 3072),
+    (128, 1536, 384),
+    (128, 384, 1536),
+];

@@ -1,0 +1,324 @@
+//! Scaled dot-product attention over packed sequences.
+//!
+//! `softmax(Q Kᵀ / √d_k) V` (Attention Is All You Need, section 3.2.1), for every sequence and
+//! every head. With K as a weight of shape (keys, d_k) and Vᵀ as one of shape (d_k, keys) both
+//! products are the matrix product of [`crate::gemm`]; between them, a block of score rows goes
+//! through softmax. At the lengths of BERT a block of whole rows fits the second-level cache, so
+//! nothing is gained by the streaming form of softmax, and no score reaches memory.
+
+use std::ops::Range;
+
+use crate::gemm::multiply::multiply;
+use crate::gemm::panels::{Layout, Panels};
+use crate::level::Level;
+use crate::matrix::{Mat, MatMut, Matrix, Segments};
+use crate::simd::{Simd, dispatch};
+use crate::softmax::softmax_row;
+
+/// Query rows whose scores are computed at once: with 512 keys, 128 KB.
+const QUERY_BLOCK: usize = 64;
+
+/// Below this many multiply-adds a second thread costs more than it brings.
+const WORTH_A_THREAD: usize = 256 * 1024;
+
+/// Pieces per thread, so that a thread that was held up does not hold up all.
+const PIECES_PER_THREAD: usize = 4;
+
+/// Which keys a query sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mask {
+    /// All keys of its sequence.
+    #[default]
+    Full,
+    /// With n queries and m keys, query i sees keys 0 to i + (m - n): the last query sees all
+    /// keys. A query that sees no key gets zeros.
+    Causal,
+}
+
+impl Mask {
+    /// How many keys, from the first on, query `query` of `queries` sees.
+    fn visible(self, query: usize, queries: usize, keys: usize) -> usize {
+        match self {
+            Mask::Full => keys,
+            Mask::Causal => (keys + query + 1).saturating_sub(queries),
+        }
+    }
+}
+
+/// The operands of attention. All heads lie side by side in the columns.
+#[derive(Clone, Copy, Debug)]
+pub struct Attention<'a> {
+    /// The queries, of shape (query rows, heads * d_k).
+    pub q: Mat<'a>,
+    /// The keys, of shape (key rows, heads * d_k).
+    pub k: Mat<'a>,
+    /// The values, of shape (key rows, heads * d_v).
+    pub v: Mat<'a>,
+    /// The number of heads.
+    pub heads: usize,
+    /// The sequences of the query rows.
+    pub queries: &'a Segments,
+    /// The sequences of the key rows: those of the queries for self-attention, the encoder's for
+    /// cross-attention.
+    pub keys: &'a Segments,
+    /// Which keys a query sees.
+    pub mask: Mask,
+}
+
+/// The memory attention works in. Made once, reused, it grows to what the longest sequence needs.
+#[derive(Clone, Debug, Default)]
+pub struct AttentionScratch {
+    /// One row for each piece of work that may run at the same time.
+    pieces: Matrix<f32>,
+}
+
+impl Attention<'_> {
+    /// Writes the context of all queries to `out`, of shape (query rows, heads * d_v): overwritten,
+    /// never read. Runs on the current rayon pool; the result's bits depend on the level and, for
+    /// each sequence, on its own rows alone.
+    ///
+    /// Scores and context are matrix products with the error of [`crate::matmul`], softmax has
+    /// the error of [`crate::softmax`]. Masked keys weigh zero; a masked *value* that is not
+    /// finite may still reach the queries next to it.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    #[track_caller]
+    pub fn run(self, level: Level, scratch: &mut AttentionScratch, out: MatMut<'_>) {
+        self.check();
+        assert_eq!(out.shape(), (self.q.rows(), self.v.cols()), "shape of the context");
+        if self.heads == 0 || self.queries.is_empty() {
+            return;
+        }
+        let work: usize = (0..self.queries.len()).map(|sequence| self.work(sequence)).sum();
+        let threads = rayon::current_num_threads();
+        let pieces = match threads.min(work / WORTH_A_THREAD) {
+            0 | 1 => 1,
+            threads => threads * PIECES_PER_THREAD,
+        };
+        let pieces = pieces.min(self.queries.len() * self.heads).max(1);
+        let floats = dispatch!(level, s => self.scratch_len(s));
+        scratch.pieces.resize(pieces, floats);
+        let part = Part { of: self, level, sequences: 0..self.queries.len(), heads: 0..self.heads };
+        part.share(pieces, scratch.pieces.view_mut(), out);
+    }
+
+    /// Writes the attention map of one head in one sequence to `out`, of shape (queries, keys of
+    /// the sequence): the same bits that [`Attention::run`] weighs the values with.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    #[track_caller]
+    pub fn map(
+        self,
+        level: Level,
+        sequence: usize,
+        head: usize,
+        scratch: &mut AttentionScratch,
+        mut out: MatMut<'_>,
+    ) {
+        self.check();
+        let (queries, keys) = (self.queries.range(sequence), self.keys.range(sequence));
+        assert_eq!(out.shape(), (queries.len(), keys.len()), "shape of an attention map");
+        assert!(head < self.heads, "head {head} of {}", self.heads);
+        let d_k = self.q.cols() / self.heads;
+        let layout = Layout::new(level, keys.len(), d_k);
+        scratch.pieces.resize(1, layout.len());
+        let packed_keys = scratch.pieces.as_mut_slice();
+        self.pack_keys(&layout, sequence, head, packed_keys);
+        let k = Panels { layout, data: packed_keys };
+        let q = self.q.row_range(queries.clone()).col_range(head * d_k..(head + 1) * d_k);
+        let visible = |query| self.mask.visible(query, queries.len(), keys.len());
+        dispatch!(level, s => {
+            weights(s, q, 0, k, keys.len(), visible, out.reborrow())
+        });
+    }
+
+    #[track_caller]
+    fn check(&self) {
+        let Attention { q, k, v, heads, queries, keys, .. } = *self;
+        assert_eq!(q.cols(), k.cols(), "columns of the queries and of the keys");
+        assert_eq!(k.rows(), v.rows(), "rows of the keys and of the values");
+        assert_eq!(queries.total(), q.rows(), "rows of the queries and of their sequences");
+        assert_eq!(keys.total(), k.rows(), "rows of the keys and of their sequences");
+        assert_eq!(queries.len(), keys.len(), "sequences of queries and of keys");
+        let divides = |cols: usize| if heads == 0 { cols == 0 } else { cols % heads == 0 };
+        assert!(
+            divides(q.cols()) && divides(v.cols()),
+            "{heads} heads share {} columns of queries and {} of values",
+            q.cols(),
+            v.cols()
+        );
+    }
+
+    /// Multiply-adds of one sequence, all heads.
+    fn work(&self, sequence: usize) -> usize {
+        let (queries, keys) = (self.queries.range(sequence).len(), self.keys.range(sequence).len());
+        queries * keys * (self.q.cols() + self.v.cols())
+    }
+
+    /// Floats that one piece of work needs: packed keys, packed values, scores.
+    #[inline(always)]
+    fn scratch_len<S: Simd>(&self, s: S) -> usize {
+        let keys = self.keys.longest();
+        let (d_k, d_v) = (self.q.cols() / self.heads, self.v.cols() / self.heads);
+        Layout::at(s, keys, d_k).len() + Layout::at(s, d_v, keys).len() + QUERY_BLOCK * keys
+    }
+
+    /// K of one head, each element divided by √d_k, as the right operand of `Q Kᵀ`.
+    fn pack_keys(&self, layout: &Layout, sequence: usize, head: usize, packed: &mut [f32]) {
+        let d_k = layout.inputs;
+        let scale = (1.0 / (d_k as f64).sqrt()) as f32;
+        let first = self.keys.range(sequence).start;
+        for key in 0..layout.outputs {
+            let row = &self.k.row(first + key)[head * d_k..(head + 1) * d_k];
+            layout.pack_row(key, row, scale, packed);
+        }
+        layout.clear_tail(packed);
+    }
+}
+
+/// A part of the work: some sequences, some heads.
+struct Part<'a> {
+    of: Attention<'a>,
+    level: Level,
+    sequences: Range<usize>,
+    heads: Range<usize>,
+}
+
+impl Part<'_> {
+    /// Halves the part, by sequences first and by heads then, until there are `pieces`. `scratch`
+    /// has a row for each; `out` has the rows of these sequences and the columns of these heads.
+    fn share(self, pieces: usize, scratch: MatMut<'_>, out: MatMut<'_>) {
+        let Part { of, level, sequences, heads } = self;
+        if pieces <= 1 || (sequences.len() <= 1 && heads.len() <= 1) {
+            return Part { of, level, sequences, heads }.run(scratch, out);
+        }
+        let half = pieces / 2;
+        let (first_scratch, second_scratch) = scratch.split_rows(half);
+        let (first, second, first_out, second_out);
+        if sequences.len() > 1 {
+            let middle = self.of.middle(&sequences, half, pieces);
+            let rows = of.queries.range(middle).start - of.queries.range(sequences.start).start;
+            (first_out, second_out) = out.split_rows(rows);
+            first = Part { of, level, sequences: sequences.start..middle, heads: heads.clone() };
+            second = Part { of, level, sequences: middle..sequences.end, heads };
+        } else {
+            let middle = heads.start + (heads.len() * half / pieces).max(1);
+            let d_v = of.v.cols() / of.heads;
+            (first_out, second_out) = out.split_cols((middle - heads.start) * d_v);
+            first = Part { of, level, sequences: sequences.clone(), heads: heads.start..middle };
+            second = Part { of, level, sequences, heads: middle..heads.end };
+        }
+        rayon::join(
+            || first.share(half, first_scratch, first_out),
+            || second.share(pieces - half, second_scratch, second_out),
+        );
+    }
+
+    fn run(self, mut scratch: MatMut<'_>, out: MatMut<'_>) {
+        let Part { of, level, sequences, heads } = self;
+        let scratch = scratch.row_mut(0);
+        dispatch!(level, s => run_part(s, of, sequences, heads, scratch, out))
+    }
+}
+
+impl Attention<'_> {
+    /// Where to cut `sequences`, so that about `half` of `pieces` parts of the work come first and
+    /// neither part is empty.
+    fn middle(&self, sequences: &Range<usize>, half: usize, pieces: usize) -> usize {
+        let all: usize = sequences.clone().map(|sequence| self.work(sequence)).sum();
+        let mut done = 0;
+        let mut middle = sequences.start;
+        while middle < sequences.end - 1
+            && (middle == sequences.start || done * pieces < all * half)
+        {
+            done += self.work(middle);
+            middle += 1;
+        }
+        middle
+    }
+}
+
+#[inline(always)]
+fn run_part<S: Simd>(
+    s: S,
+    of: Attention<'_>,
+    sequences: Range<usize>,
+    heads: Range<usize>,
+    scratch: &mut [f32],
+    mut out: MatMut<'_>,
+) {
+    let (d_k, d_v) = (of.q.cols() / of.heads, of.v.cols() / of.heads);
+    let first_row = of.queries.range(sequences.start).start;
+    for sequence in sequences {
+        let (queries, keys) = (of.queries.range(sequence), of.keys.range(sequence));
+        let k_layout = Layout::at(s, keys.len(), d_k);
+        let v_layout = Layout::at(s, d_v, keys.len());
+        let (packed_k, rest) = scratch.split_at_mut(k_layout.len());
+        let (packed_v, rest) = rest.split_at_mut(v_layout.len());
+        for head in heads.clone() {
+            let (cols_k, cols_v) = (head * d_k..(head + 1) * d_k, head * d_v..(head + 1) * d_v);
+            of.pack_keys(&k_layout, sequence, head, packed_k);
+            let v = of.v.row_range(keys.clone()).col_range(cols_v);
+            v_layout.pack_transposed(v, packed_v);
+            let k = Panels { layout: k_layout, data: packed_k };
+            let v = Panels { layout: v_layout, data: packed_v };
+            let visible = |query| of.mask.visible(query, queries.len(), keys.len());
+            for first in (0..queries.len()).step_by(QUERY_BLOCK) {
+                let rows = first..queries.len().min(first + QUERY_BLOCK);
+                let q = of.q.row_range(queries.start + rows.start..queries.start + rows.end);
+                let q = q.col_range(cols_k.clone());
+                let scores = &mut rest[..rows.len() * keys.len()];
+                let p = MatMut::new(scores, rows.len(), keys.len(), keys.len());
+                weights(s, q, first, k, keys.len(), visible, p);
+                let p = Mat::new(scores, rows.len(), keys.len(), keys.len());
+                let out_cols = (head - heads.start) * d_v..(head + 1 - heads.start) * d_v;
+                let out_rows =
+                    queries.start - first_row + rows.start..queries.start - first_row + rows.end;
+                let context = out.reborrow().row_range(out_rows).col_range(out_cols);
+                multiply(
+                    s,
+                    p,
+                    v,
+                    0..v_layout.panels(),
+                    context,
+                    #[inline(always)]
+                    |_, _, _, _| {},
+                );
+            }
+        }
+    }
+}
+
+/// `p = softmax(q kᵀ)` for a block of queries of which the first is query `first`.
+#[inline(always)]
+fn weights<S: Simd>(
+    s: S,
+    q: Mat<'_>,
+    first: usize,
+    k: Panels<'_>,
+    keys: usize,
+    visible: impl Fn(usize) -> usize,
+    mut p: MatMut<'_>,
+) {
+    multiply(
+        s,
+        q,
+        k,
+        0..k.layout.panels(),
+        p.reborrow(),
+        #[inline(always)]
+        |_, _, _, _| {},
+    );
+    for row in 0..q.rows() {
+        let visible = visible(first + row).min(keys);
+        let (seen, masked) = p.row_mut(row).split_at_mut(visible);
+        softmax_row(s, seen);
+        masked.fill(0.0);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+use proptest::prelude::*;
+
+use super::{Attention, AttentionScratch, Mask, QUERY_BLOCK};
+use crate::reference::{self, widen_matrix};
+use crate::testing::{Edge, Guarded, Random, Tolerance, for_each_level};
+use crate::{Level, Mat, MatMut, Matrix, Segments};
+
+/// Queries, keys and values of packed sequences, with heads of d_k and d_v columns.
+struct Case {
+    q: Matrix<f32>,
+    k: Matrix<f32>,
+    v: Matrix<f32>,
+    heads: usize,
+    queries: Segments,
+    keys: Segments,
+    mask: Mask,
+}
+
+impl Case {
+    fn new(lengths: &[(usize, usize)], heads: usize, d_k: usize, d_v: usize, mask: Mask) -> Case {
+        let queries = Segments::from_lengths(lengths.iter().map(|lengths| lengths.0));
+        let keys = Segments::from_lengths(lengths.iter().map(|lengths| lengths.1));
+        let mut numbers = Random::new(17 + heads as u64);
+        let mut random = |rows: usize, cols: usize| {
+            Matrix::from_slice(rows, cols, &numbers.vector(rows * cols, -1.5, 1.5))
+        };
+        let q = random(queries.total(), heads * d_k);
+        let (k, v) = (random(keys.total(), heads * d_k), random(keys.total(), heads * d_v));
+        Case { q, k, v, heads, queries, keys, mask }
+    }
+
+    fn attention(&self) -> Attention<'_> {
+        Attention {
+            q: self.q.view(),
+            k: self.k.view(),
+            v: self.v.view(),
+            heads: self.heads,
+            queries: &self.queries,
+            keys: &self.keys,
+            mask: self.mask,
+        }
+    }
+
+    fn run(&self, level: Level) -> Matrix<f32> {
+        let mut out = Matrix::from_fn(self.q.rows(), self.v.cols(), |_, _| f32::NAN);
+        self.attention().run(level, &mut AttentionScratch::default(), out.view_mut());
+        out
+    }
+
+    /// Each element is a mean of values, so its error is measured by the largest of them: the
+    /// scores err by some u |q| |k| / √d_k each, the weights by as much relatively.
+    fn check(&self, level: Level, tolerance: &mut Tolerance) {
+        let out = self.run(level);
+        let (d_k, d_v) = (self.q.cols() / self.heads, self.v.cols() / self.heads);
+        for sequence in 0..self.queries.len() {
+            let (queries, keys) = (self.queries.range(sequence), self.keys.range(sequence));
+            for head in 0..self.heads {
+                let (cols_k, cols_v) = (head * d_k..(head + 1) * d_k, head * d_v..(head + 1) * d_v);
+                let part = |x: &Matrix<f32>, rows, cols| {
+                    widen_matrix(x.view().row_range(rows).col_range(cols))
+                };
+                let exact = reference::attention(
+                    &part(&self.q, queries.clone(), cols_k.clone()),
+                    &part(&self.k, keys.clone(), cols_k),
+                    &part(&self.v, keys.clone(), cols_v.clone()),
+                    1.0 / (d_k as f64).sqrt(),
+                    self.mask == Mask::Causal,
+                );
+                for (i, row) in queries.clone().enumerate() {
+                    for (j, col) in cols_v.clone().enumerate() {
+                        let case = || format!("sequence {sequence} head {head} ({i}, {j})");
+                        tolerance.check(out.row(row)[col], exact.row(i)[j], 2e-6, case);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let long = QUERY_BLOCK + 3;
+    let mut cases = Vec::new();
+    for mask in [Mask::Full, Mask::Causal] {
+        let equal: Vec<_> = [1, 2, 0, 7, 17, long].map(|length| (length, length)).into();
+        for (heads, d_k, d_v) in [(1, 1, 1), (3, 12, 12), (2, 64, 64), (4, 32, 32), (2, 5, 9)] {
+            cases.push(Case::new(&equal, heads, d_k, d_v, mask));
+        }
+        let crossed = [(1, 5), (5, 1), (0, 4), (4, 0), (9, 150), (130, 20)];
+        cases.push(Case::new(&crossed, 2, 16, 16, mask));
+        cases.push(Case::new(&[(300, 300)], 1, 130, 20, mask));
+    }
+    cases
+}
+
+#[test]
+fn contexts_are_those_of_the_reference() {
+    for_each_level(|level| {
+        let mut tolerance = Tolerance::new(format!("attention {level}"));
+        cases().iter().for_each(|case| case.check(level, &mut tolerance));
+        tolerance.finish();
+    });
+}
+
+#[test]
+fn bits_depend_on_neither_threads_nor_batch_mates() {
+    for_each_level(|level| {
+        let lengths = [(40, 40), (1, 1), (128, 128), (77, 77)];
+        let case = Case::new(&lengths, 6, 32, 32, Mask::Full);
+        let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let expected = pool(1).install(|| case.run(level));
+        for threads in [2, 3, 5] {
+            assert_eq!(pool(threads).install(|| case.run(level)), expected, "{threads} threads");
+        }
+        for sequence in 0..lengths.len() {
+            let rows = case.queries.range(sequence);
+            let alone = Segments::from_lengths([rows.len()]);
+            let part = |x: &Matrix<f32>| {
+                let rows = x.view().row_range(rows.clone());
+                Matrix::from_fn(rows.rows(), rows.cols(), |r, c| rows.row(r)[c])
+            };
+            let (q, k, v) = (part(&case.q), part(&case.k), part(&case.v));
+            let keys = alone.clone();
+            let alone = Case { q, k, v, heads: 6, queries: alone, keys, mask: Mask::Full };
+            let out = alone.run(level);
+            for (i, row) in rows.enumerate() {
+                assert_eq!(out.row(i), expected.row(row), "{level} sequence {sequence} row {i}");
+            }
+        }
+    });
+}
+
+#[test]
+fn nothing_beyond_the_operands_is_touched() {
+    for_each_level(|level| {
+        for edge in Edge::BOTH {
+            for (length, heads, d) in [(1, 1, 1), (5, 2, 3), (17, 1, 16), (66, 2, 20)] {
+                let case = Case::new(&[(length, length)], heads, d, d, Mask::Full);
+                let cols = heads * d;
+                let [q, k, v] =
+                    [&case.q, &case.k, &case.v].map(|x| Guarded::copy(x.as_slice(), edge));
+                let mut out = Guarded::nan(length * cols, edge);
+                let view = |x| Mat::new(x, length, cols, cols);
+                let attention =
+                    Attention { q: view(&q), k: view(&k), v: view(&v), ..case.attention() };
+                let target = MatMut::new(&mut out, length, cols, cols);
+                attention.run(level, &mut AttentionScratch::default(), target);
+                assert_eq!(&out[..], case.run(level).as_slice());
+            }
+        }
+    });
+}
+
+#[test]
+fn scratch_of_another_shape_leaves_no_trace() {
+    for_each_level(|level| {
+        let mut scratch = AttentionScratch::default();
+        for case in cases() {
+            scratch.pieces.fill(f32::NAN);
+            let mut out = Matrix::zeros(case.q.rows(), case.v.cols());
+            case.attention().run(level, &mut scratch, out.view_mut());
+            assert_eq!(out, case.run(level));
+        }
+    });
+}
+
+#[test]
+fn maps_weigh_the_values_into_the_context() {
+    for_each_level(|level| {
+        for mask in [Mask::Full, Mask::Causal] {
+            let case = Case::new(&[(4, 4), (70, 70)], 2, 8, 1, mask);
+            let out = case.run(level);
+            for head in 0..2 {
+                let mut map = Matrix::from_fn(70, 70, |_, _| f32::NAN);
+                let mut scratch = AttentionScratch::default();
+                case.attention().map(level, 1, head, &mut scratch, map.view_mut());
+                for query in 0..70 {
+                    let weights = map.row(query);
+                    let total: f64 = weights.iter().map(|&w| f64::from(w)).sum();
+                    assert!((total - 1.0).abs() < 1e-6, "{level} {total}");
+                    let unseen = &weights[if mask == Mask::Causal { query + 1 } else { 70 }..];
+                    assert!(unseen.iter().all(|&w| w == 0.0));
+                    let values = (0..70).map(|key| f64::from(case.v.row(4 + key)[head]));
+                    let mean: f64 = values.zip(weights).map(|(v, &w)| v * f64::from(w)).sum();
+                    assert!((mean - f64::from(out.row(4 + query)[head])).abs() < 1e-6);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+#[should_panic(expected = "rows of the keys and of their sequences")]
+fn keys_that_do_not_fit_their_sequences_are_refused() {
+    let mut case = Case::new(&[(3, 3)], 1, 4, 4, Mask::Full);
+    case.keys = Segments::from_lengths([2]);
+    case.run(Level::current());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn random_shapes_agree_with_the_reference(
+        lengths in prop::collection::vec((0usize..90, 0usize..90), 0..5),
+        heads in 1usize..4,
+        d_k in 1usize..40,
+        d_v in 1usize..40,
+        causal: bool,
+    ) {
+        let mask = if causal { Mask::Causal } else { Mask::Full };
+        let case = Case::new(&lengths, heads, d_k, d_v, mask);
+        for level in Level::available() {
+            let mut tolerance = Tolerance::new("attention");
+            case.check(level, &mut tolerance);
+            tolerance.finish();
+        }
+    }
+}

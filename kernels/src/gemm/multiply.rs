@@ -1,0 +1,144 @@
+//! The loops around the register tile, for one thread.
+
+use std::ops::Range;
+
+use super::panels::Panels;
+use super::tile::Tile;
+use crate::matrix::{Mat, MatMut};
+use crate::simd::Simd;
+
+/// Rows that pass over a panel while it stays in the first-level cache. Their part of one K block
+/// (128 x 128 elements, 64 KB) stays in the second.
+pub(crate) const ROW_BLOCK: usize = 128;
+
+/// Panels whose part of the result (128 x 768 elements at AVX-512, 384 KB) stays in the
+/// second-level cache from one K block to the next.
+const PANEL_BLOCK: usize = 16;
+
+/// Elements of a cache line.
+const LINE: usize = 16;
+
+/// Elements of the largest register tile of any level.
+const MAX_TILE: usize = 8 * 48;
+
+/// The rows of `x` times the given panels. `y` has the rows of `x` and the columns of the panels,
+/// is overwritten, and each part is handed to `finish(s, row, columns, part of y)` once its sums
+/// are complete; columns count from the first of `panels`.
+///
+/// ```text
+/// for each block of rows                its part of x in L2
+///   for each block of panels            its part of y in L2
+///     for each block of K
+///       for each panel                  the panel in L1, the next one on its way
+///         for each tile of rows         the sums in registers
+///     finish
+/// ```
+#[inline(always)]
+pub(crate) fn multiply<S: Simd>(
+    s: S,
+    x: Mat<'_>,
+    w: Panels<'_>,
+    panels: Range<usize>,
+    mut y: MatMut<'_>,
+    finish: impl Fn(S, usize, Range<usize>, &mut [f32]),
+) {
+    if panels.is_empty() {
+        return;
+    }
+    let origin = w.layout.start(panels.start);
+    for first_row in (0..x.rows()).step_by(ROW_BLOCK) {
+        let rows = first_row..x.rows().min(first_row + ROW_BLOCK);
+        for first_panel in panels.clone().step_by(PANEL_BLOCK) {
+            let panels = first_panel..panels.end.min(first_panel + PANEL_BLOCK);
+            let start = w.layout.start(panels.start) - origin;
+            let end = y.cols().min(w.layout.start(panels.end) - origin);
+            for block in w.layout.blocks() {
+                for p in panels.clone() {
+                    pass_over_panel(s, x, w, block, p, rows.clone(), origin, &mut y);
+                }
+            }
+            for row in rows.clone() {
+                let part = &mut y.row_mut(row)[start..end];
+                if w.layout.inputs == 0 {
+                    part.fill(0.0);
+                }
+                finish(s, row, start..end, part);
+            }
+        }
+    }
+}
+
+/// The tiles of one panel and one K block, and meanwhile the prefetch of the panel after it.
+#[inline(always)]
+fn pass_over_panel<S: Simd>(
+    s: S,
+    x: Mat<'_>,
+    w: Panels<'_>,
+    block: (usize, usize),
+    p: usize,
+    rows: Range<usize>,
+    origin: usize,
+    y: &mut MatMut<'_>,
+) {
+    let (first, depth) = block;
+    let b = w.block(block, p);
+    let column = w.layout.start(p) - origin;
+    let lines_per_tile = b.len().div_ceil(LINE).div_ceil(rows.len().div_ceil(S::TILE_ROWS));
+    let mut next = b.as_ptr().wrapping_add(b.len());
+    for row in rows.clone().step_by(S::TILE_ROWS) {
+        for _ in 0..lines_per_tile {
+            s.prefetch(next);
+            next = next.wrapping_add(LINE);
+        }
+        let tile_rows = row..rows.end.min(row + S::TILE_ROWS);
+        let a = x.row_range(tile_rows).col_range(first..first + depth);
+        multiply_tile(s, a, b, w.layout.width(p), first > 0, y, row, column);
+    }
+}
+
+/// One register tile, straight into `y`, or through a buffer where the panel is wider than `y`.
+#[inline(always)]
+fn multiply_tile<S: Simd>(
+    s: S,
+    a: Mat<'_>,
+    b: &[f32],
+    width: usize,
+    accumulate: bool,
+    y: &mut MatMut<'_>,
+    row: usize,
+    column: usize,
+) {
+    let (rows, vectors) = (a.rows(), width / S::LANES);
+    assert!(b.len() == a.cols() * width && row + rows <= y.rows() && rows * width <= MAX_TILE);
+    let tile = Tile {
+        depth: a.cols(),
+        a: a.as_ptr(),
+        a_row_stride: a.stride(),
+        b: b.as_ptr(),
+        b_depth_stride: width,
+        c: std::ptr::null_mut(),
+        c_row_stride: y.stride(),
+        accumulate,
+    };
+    if column + width <= y.cols() {
+        // SAFETY: the tile's first element lies inside `y`, by the checks above.
+        let c = unsafe { y.as_mut_ptr().add(row * y.stride() + column) };
+        // SAFETY: `a` is a view of the tile's rows, `b` holds `depth` rows of `width` elements,
+        // and all rows and columns of the tile lie inside `y`, which this thread alone holds.
+        unsafe { s.tile(rows, vectors, Tile { c, ..tile }) }
+        return;
+    }
+    let valid = y.cols() - column;
+    let mut buffer = [0.0; MAX_TILE];
+    if accumulate {
+        for r in 0..rows {
+            buffer[r * width..][..valid].copy_from_slice(&y.row(row + r)[column..]);
+        }
+    }
+    let c = buffer.as_mut_ptr();
+    // SAFETY: as above, with the whole tile inside `buffer`, whose rows are `width` apart.
+    unsafe { s.tile(rows, vectors, Tile { c, c_row_stride: width, ..tile }) }
+    for r in 0..rows {
+        y.row_mut(row + r)[column..].copy_from_slice(&buffer[r * width..][..valid]);
+    }
+}

@@ -1,0 +1,247 @@
+//! Which instruction sets this CPU and operating system really give us.
+//!
+//! A [`Level`] is a proof: it holds a zero-sized token that only detection makes, and every vector
+//! operation needs such a token. Kernels take the level as their first argument,
+//! so a result is a function of its arguments alone, and every level that the machine has can be
+//! run and compared in one process.
+//!
+//! The environment variable `FERRITE_LEVEL` (`portable`, `avx2`, `avx512`) caps what
+//! [`Level::current`] chooses: the way out when a machine misbehaves, and a way to compare.
+
+use std::fmt;
+use std::sync::OnceLock;
+
+use crate::simd::Portable;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{Avx2, Avx512};
+
+/// The environment variable that caps the level.
+pub const LEVEL_VARIABLE: &str = "FERRITE_LEVEL";
+
+/// An instruction set level that this machine is known to execute:
+/// - `portable`: what every CPU of the target has, SSE2 on x86-64, NEON on aarch64;
+/// - `avx2`: AVX2 with FMA, 8 lanes;
+/// - `avx512`: AVX-512 F, BW, DQ and VL, 16 lanes and 32 registers.
+#[derive(Clone, Copy, Debug)]
+pub struct Level(pub(crate) Token);
+
+/// The token of a level; `dispatch!` matches on it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Token {
+    Portable(Portable),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+}
+
+/// The CPU features that the choice of a level looks at, each already confirmed by the operating
+/// system's state mask.
+#[derive(Clone, Copy, Debug, Default)]
+struct Features {
+    avx2: bool,
+    fma: bool,
+    avx512f: bool,
+    avx512bw: bool,
+    avx512dq: bool,
+    avx512vl: bool,
+}
+
+/// The names of the levels in ascending order, without any proof that they can run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Portable,
+    Avx2,
+    Avx512,
+}
+
+impl Rank {
+    const ALL: [(Rank, &'static str); 3] =
+        [(Rank::Portable, "portable"), (Rank::Avx2, "avx2"), (Rank::Avx512, "avx512")];
+
+    fn parse(name: &str) -> Result<Rank, UnknownLevel> {
+        let name = name.trim().to_ascii_lowercase();
+        let found = Rank::ALL.iter().find(|(_, known)| *known == name);
+        found.map(|&(rank, _)| rank).ok_or(UnknownLevel { name })
+    }
+
+    /// The highest level that `features` allow, no higher than `cap`.
+    fn select(features: Features, cap: Rank) -> Rank {
+        let f = features;
+        let avx2 = f.avx2 && f.fma;
+        let avx512 = avx2 && f.avx512f && f.avx512bw && f.avx512dq && f.avx512vl;
+        let highest = match (avx512, avx2) {
+            (true, _) => Rank::Avx512,
+            (_, true) => Rank::Avx2,
+            _ => Rank::Portable,
+        };
+        highest.min(cap)
+    }
+}
+
+/// `FERRITE_LEVEL` holds a word that is no level.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownLevel {
+    name: String,
+}
+
+impl fmt::Display for UnknownLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{LEVEL_VARIABLE}={:?} is no level; use portable, avx2 or avx512", self.name)
+    }
+}
+
+impl std::error::Error for UnknownLevel {}
+
+impl Level {
+    /// The highest level of this machine, capped by the name in `cap` if there is one.
+    ///
+    /// # Errors
+    /// [`UnknownLevel`] if `cap` names no level.
+    pub fn detect(cap: Option<&str>) -> Result<Level, UnknownLevel> {
+        let cap = cap.map_or(Ok(Rank::Avx512), Rank::parse)?;
+        Ok(Level::from_rank(Rank::select(detected_features(), cap)))
+    }
+
+    /// The level everything runs at unless told otherwise: detected once per process, capped by
+    /// `FERRITE_LEVEL`.
+    ///
+    /// # Errors
+    /// [`UnknownLevel`] if the variable names no level.
+    pub fn try_current() -> Result<Level, UnknownLevel> {
+        static CURRENT: OnceLock<Result<Level, UnknownLevel>> = OnceLock::new();
+        CURRENT
+            .get_or_init(|| {
+                let cap = std::env::var(LEVEL_VARIABLE).ok().filter(|name| !name.is_empty());
+                Level::detect(cap.as_deref())
+            })
+            .clone()
+    }
+
+    /// [`Level::try_current`] for callers who have nobody to hand the error to.
+    ///
+    /// # Panics
+    /// If `FERRITE_LEVEL` names no level.
+    pub fn current() -> Level {
+        Level::try_current().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Every level this machine can run, lowest first. Ignores `FERRITE_LEVEL`.
+    pub fn available() -> Vec<Level> {
+        let highest = Rank::select(detected_features(), Rank::Avx512);
+        let ranks = Rank::ALL.iter().map(|&(rank, _)| rank);
+        ranks.filter(|&rank| rank <= highest).map(Level::from_rank).collect()
+    }
+
+    /// The names of the levels that exist but that this machine cannot run.
+    pub fn missing() -> Vec<&'static str> {
+        let highest = Rank::select(detected_features(), Rank::Avx512);
+        Rank::ALL.iter().filter(|(rank, _)| *rank > highest).map(|&(_, name)| name).collect()
+    }
+
+    /// `portable`, `avx2` or `avx512`.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Token::Portable(_) => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx512(_) => "avx512",
+        }
+    }
+
+    /// The caller has made sure, through [`Rank::select`] on the detected features, that the
+    /// machine executes this level.
+    fn from_rank(rank: Rank) -> Level {
+        Level(match rank {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `rank` came out of `Rank::select` on the detected features.
+            Rank::Avx512 => Token::Avx512(unsafe { Avx512::assume_supported() }),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Rank::Avx2 => Token::Avx2(unsafe { Avx2::assume_supported() }),
+            _ => Token::Portable(Portable::new()),
+        })
+    }
+}
+
+impl Default for Level {
+    /// [`Level::current`].
+    fn default() -> Level {
+        Level::current()
+    }
+}
+
+impl PartialEq for Level {
+    fn eq(&self, other: &Level) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Level {}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// CPUID together with XCR0: std's detection reports a feature only when the operating system
+/// saves the registers that it needs.
+fn detected_features() -> Features {
+    #[cfg(target_arch = "x86_64")]
+    return Features {
+        avx2: is_x86_feature_detected!("avx2"),
+        fma: is_x86_feature_detected!("fma"),
+        avx512f: is_x86_feature_detected!("avx512f"),
+        avx512bw: is_x86_feature_detected!("avx512bw"),
+        avx512dq: is_x86_feature_detected!("avx512dq"),
+        avx512vl: is_x86_feature_detected!("avx512vl"),
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    Features::default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The choice is a pure function of the features and the cap: all 64 feature sets.
+    #[test]
+    fn a_level_needs_every_feature_it_uses() {
+        for bits in 0..64u32 {
+            let has = |bit: u32| bits >> bit & 1 == 1;
+            let features = Features {
+                avx2: has(0),
+                fma: has(1),
+                avx512f: has(2),
+                avx512bw: has(3),
+                avx512dq: has(4),
+                avx512vl: has(5),
+            };
+            let expected = match bits {
+                0b11_1111 => Rank::Avx512,
+                _ if bits & 0b11 == 0b11 => Rank::Avx2,
+                _ => Rank::Portable,
+            };
+            for (cap, _) in Rank::ALL {
+                assert_eq!(Rank::select(features, cap), expected.min(cap), "{features:?} {cap:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_cap_is_read_or_refused_by_name() {
+        assert_eq!(Level::detect(Some(" Portable ")).unwrap().name(), "portable");
+        let error = Level::detect(Some("sse9")).unwrap_err();
+        assert!(error.to_string().contains("sse9"), "{error}");
+    }
+
+    #[test]
+    fn available_and_missing_share_out_all_levels() {
+        let names: Vec<_> = Level::available().iter().map(|level| level.name()).collect();
+        println!("levels here: {names:?}; missing: {:?}", Level::missing());
+        assert_eq!(names.len() + Level::missing().len(), Rank::ALL.len());
+        assert_eq!(names[0], "portable");
+    }
+}

@@ -1,0 +1,251 @@
+//! AVX-512 (F, BW, DQ, VL): sixteen lanes in one of thirty-two registers, tails by mask.
+
+use std::arch::x86_64::*;
+use std::ops::{Add, Div, Mul, Neg, Sub};
+
+use super::{F32s, Simd};
+use crate::gemm::tile::{Tile, run};
+
+/// The proof that this machine executes AVX-512 F, BW, DQ and VL.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx512(());
+
+impl Avx512 {
+    /// # Safety
+    /// - The CPU and the operating system support AVX2, FMA and AVX-512 F, BW, DQ, VL.
+    pub(crate) unsafe fn assume_supported() -> Avx512 {
+        Avx512(())
+    }
+}
+
+/// Sixteen lanes.
+#[derive(Clone, Copy)]
+pub(crate) struct Lanes(__m512);
+
+/// Calls intrinsics, by the proof that a token or a vector is.
+macro_rules! op {
+    ($body:expr) => {
+        // SAFETY: a token or a vector of this level is in scope, and both exist only after its
+        // features were detected; the intrinsics used here touch registers alone.
+        unsafe { $body }
+    };
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+fn enter<R>(f: impl FnOnce() -> R) -> R {
+    f()
+}
+
+/// The mask of the first `n` lanes, `n` at most 16.
+#[inline(always)]
+fn prefix(n: usize) -> __mmask16 {
+    ((1u32 << n) - 1) as __mmask16
+}
+
+impl Simd for Avx512 {
+    type F32 = Lanes;
+
+    const LANES: usize = 16;
+    const FUSED: bool = true;
+    // 24 accumulators and three vectors of the weights: 11 loads feed 24 multiply-adds, and both
+    // 8 and 48 divide the sizes of published BERTs (48 * 16 = 768, 48 * 8 = 384).
+    const TILE_ROWS: usize = 8;
+    const TILE_VECTORS: usize = 3;
+
+    #[inline(always)]
+    fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
+        op!(enter(f))
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Lanes {
+        Lanes(op!(_mm512_set1_ps(x)))
+    }
+
+    #[inline(always)]
+    fn load(self, x: &[f32]) -> Lanes {
+        let x: &[f32; 16] = x.first_chunk().expect("a full vector");
+        // SAFETY: the token proves the instruction set; `x` is sixteen readable elements.
+        Lanes(unsafe { _mm512_loadu_ps(x.as_ptr()) })
+    }
+
+    #[inline(always)]
+    fn load_or(self, x: &[f32], fill: f32) -> Lanes {
+        let mask = prefix(x.len().min(16));
+        // SAFETY: the token proves the instruction set; the masked load reads only lanes that lie
+        // in `x`.
+        Lanes(unsafe { _mm512_mask_loadu_ps(_mm512_set1_ps(fill), mask, x.as_ptr()) })
+    }
+
+    #[inline(always)]
+    unsafe fn load_ptr(self, x: *const f32) -> Lanes {
+        // SAFETY: the caller grants `LANES` elements.
+        Lanes(unsafe { _mm512_loadu_ps(x) })
+    }
+
+    #[inline(always)]
+    fn prefetch(self, x: *const f32) {
+        // SAFETY: a prefetch reads nothing that a program can see, at any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(x.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn tile(self, rows: usize, vectors: usize, tile: Tile) {
+        // SAFETY: the contract is handed on.
+        unsafe {
+            match (rows, vectors) {
+                (8, 3) => run::<Self, 8, 3>(self, tile),
+                (7, 3) => run::<Self, 7, 3>(self, tile),
+                (6, 3) => run::<Self, 6, 3>(self, tile),
+                (5, 3) => run::<Self, 5, 3>(self, tile),
+                (4, 3) => run::<Self, 4, 3>(self, tile),
+                (3, 3) => run::<Self, 3, 3>(self, tile),
+                (2, 3) => run::<Self, 2, 3>(self, tile),
+                (1, 3) => run::<Self, 1, 3>(self, tile),
+                (8, 2) => run::<Self, 8, 2>(self, tile),
+                (7, 2) => run::<Self, 7, 2>(self, tile),
+                (6, 2) => run::<Self, 6, 2>(self, tile),
+                (5, 2) => run::<Self, 5, 2>(self, tile),
+                (4, 2) => run::<Self, 4, 2>(self, tile),
+                (3, 2) => run::<Self, 3, 2>(self, tile),
+                (2, 2) => run::<Self, 2, 2>(self, tile),
+                (1, 2) => run::<Self, 1, 2>(self, tile),
+                (8, 1) => run::<Self, 8, 1>(self, tile),
+                (7, 1) => run::<Self, 7, 1>(self, tile),
+                (6, 1) => run::<Self, 6, 1>(self, tile),
+                (5, 1) => run::<Self, 5, 1>(self, tile),
+                (4, 1) => run::<Self, 4, 1>(self, tile),
+                (3, 1) => run::<Self, 3, 1>(self, tile),
+                (2, 1) => run::<Self, 2, 1>(self, tile),
+                (1, 1) => run::<Self, 1, 1>(self, tile),
+                _ => unreachable!("no {rows} x {vectors} tile at the level avx512"),
+            }
+        }
+    }
+}
+
+macro_rules! operator {
+    ($trait:ident, $method:ident, $intrinsic:ident) => {
+        impl $trait for Lanes {
+            type Output = Lanes;
+            #[inline(always)]
+            fn $method(self, other: Lanes) -> Lanes {
+                Lanes(op!($intrinsic(self.0, other.0)))
+            }
+        }
+    };
+}
+operator!(Add, add, _mm512_add_ps);
+operator!(Sub, sub, _mm512_sub_ps);
+operator!(Mul, mul, _mm512_mul_ps);
+operator!(Div, div, _mm512_div_ps);
+
+impl Neg for Lanes {
+    type Output = Lanes;
+    #[inline(always)]
+    fn neg(self) -> Lanes {
+        Lanes(op!(_mm512_xor_ps(self.0, _mm512_set1_ps(-0.0))))
+    }
+}
+
+impl F32s for Lanes {
+    type Mask = __mmask16;
+
+    #[inline(always)]
+    fn mul_add(self, a: Lanes, b: Lanes) -> Lanes {
+        Lanes(op!(_mm512_fmadd_ps(self.0, a.0, b.0)))
+    }
+
+    #[inline(always)]
+    fn min(self, other: Lanes) -> Lanes {
+        Lanes(op!(_mm512_min_ps(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn max(self, other: Lanes) -> Lanes {
+        Lanes(op!(_mm512_max_ps(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Lanes {
+        Lanes(op!(_mm512_abs_ps(self.0)))
+    }
+
+    #[inline(always)]
+    fn sqrt(self) -> Lanes {
+        Lanes(op!(_mm512_sqrt_ps(self.0)))
+    }
+
+    #[inline(always)]
+    fn round(self) -> Lanes {
+        const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+        Lanes(op!(_mm512_roundscale_ps::<NEAREST>(self.0)))
+    }
+
+    #[inline(always)]
+    fn scale2(self, n: Lanes) -> Lanes {
+        Lanes(op!(_mm512_scalef_ps(self.0, n.0)))
+    }
+
+    #[inline(always)]
+    fn copysign(self, sign: Lanes) -> Lanes {
+        op!({
+            let sign = _mm512_and_ps(_mm512_set1_ps(-0.0), sign.0);
+            Lanes(_mm512_or_ps(sign, self.abs().0))
+        })
+    }
+
+    #[inline(always)]
+    fn lt(self, other: Lanes) -> __mmask16 {
+        op!(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, other.0))
+    }
+
+    #[inline(always)]
+    fn select(mask: __mmask16, yes: Lanes, no: Lanes) -> Lanes {
+        Lanes(op!(_mm512_mask_blend_ps(mask, no.0, yes.0)))
+    }
+
+    #[inline(always)]
+    fn store(self, out: &mut [f32]) {
+        let out: &mut [f32; 16] = out.first_chunk_mut().expect("room for a full vector");
+        // SAFETY: the vector proves the instruction set; `out` is sixteen writable elements.
+        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), self.0) }
+    }
+
+    #[inline(always)]
+    fn store_prefix(self, out: &mut [f32]) {
+        let mask = prefix(out.len().min(16));
+        // SAFETY: the vector proves the instruction set; the masked store writes only lanes that
+        // lie in `out`.
+        unsafe { _mm512_mask_storeu_ps(out.as_mut_ptr(), mask, self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_ptr(self, out: *mut f32) {
+        // SAFETY: the caller grants all lanes.
+        unsafe { _mm512_storeu_ps(out, self.0) }
+    }
+
+    #[inline(always)]
+    fn reduce_sum(self) -> f32 {
+        op!({
+            let upper = _mm512_extractf32x8_ps::<1>(self.0);
+            let x = _mm256_add_ps(_mm512_castps512_ps256(self.0), upper);
+            let x = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+            let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+            _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
+        })
+    }
+
+    #[inline(always)]
+    fn reduce_max(self) -> f32 {
+        op!({
+            let upper = _mm512_extractf32x8_ps::<1>(self.0);
+            let x = _mm256_max_ps(_mm512_castps512_ps256(self.0), upper);
+            let x = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+            let x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+            _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)))
+        })
+    }
+}

@@ -1,0 +1,199 @@
+//! The level every CPU has: eight lanes of the `wide` crate, which picks its instructions at
+//! compile time (two SSE2 registers on default x86-64, two NEON registers on aarch64).
+
+use std::ops::{Add, Div, Mul, Neg, Sub};
+
+use wide::{f32x8, i32x8};
+
+use super::{F32s, Simd};
+use crate::gemm::tile::{Tile, run};
+
+/// The token of the portable level, which needs no proof.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Portable(());
+
+impl Portable {
+    pub(crate) fn new() -> Portable {
+        Portable(())
+    }
+}
+
+/// Eight lanes.
+#[derive(Clone, Copy)]
+pub(crate) struct Lanes(f32x8);
+
+impl Simd for Portable {
+    type F32 = Lanes;
+
+    const LANES: usize = 8;
+    const FUSED: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
+    // One vector is two SSE2 registers: 4 x 1 vectors take 8 of the 16 registers, and leave room
+    // for the operands and for the product that is not fused.
+    const TILE_ROWS: usize = 4;
+    const TILE_VECTORS: usize = 1;
+
+    #[inline(always)]
+    fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
+        f()
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Lanes {
+        Lanes(f32x8::splat(x))
+    }
+
+    #[inline(always)]
+    fn load(self, x: &[f32]) -> Lanes {
+        Lanes(f32x8::from(*x.first_chunk::<8>().expect("a full vector")))
+    }
+
+    #[inline(always)]
+    fn load_or(self, x: &[f32], fill: f32) -> Lanes {
+        let mut lanes = [fill; 8];
+        let n = x.len().min(8);
+        lanes[..n].copy_from_slice(&x[..n]);
+        Lanes(f32x8::from(lanes))
+    }
+
+    #[inline(always)]
+    unsafe fn load_ptr(self, x: *const f32) -> Lanes {
+        // SAFETY: the caller grants `LANES` elements; the read needs no alignment.
+        Lanes(f32x8::from(unsafe { x.cast::<[f32; 8]>().read_unaligned() }))
+    }
+
+    #[inline(always)]
+    fn prefetch(self, _: *const f32) {}
+
+    #[inline(always)]
+    unsafe fn tile(self, rows: usize, vectors: usize, tile: Tile) {
+        // SAFETY: the contract is handed on.
+        unsafe {
+            match (rows, vectors) {
+                (4, 1) => run::<Self, 4, 1>(self, tile),
+                (3, 1) => run::<Self, 3, 1>(self, tile),
+                (2, 1) => run::<Self, 2, 1>(self, tile),
+                (1, 1) => run::<Self, 1, 1>(self, tile),
+                _ => unreachable!("no {rows} x {vectors} tile at the portable level"),
+            }
+        }
+    }
+}
+
+macro_rules! operator {
+    ($trait:ident, $method:ident) => {
+        impl $trait for Lanes {
+            type Output = Lanes;
+            #[inline(always)]
+            fn $method(self, other: Lanes) -> Lanes {
+                Lanes($trait::$method(self.0, other.0))
+            }
+        }
+    };
+}
+operator!(Add, add);
+operator!(Sub, sub);
+operator!(Mul, mul);
+operator!(Div, div);
+
+impl Neg for Lanes {
+    type Output = Lanes;
+    #[inline(always)]
+    fn neg(self) -> Lanes {
+        Lanes(-self.0)
+    }
+}
+
+/// `2^n`, for integral `n` in [-126, 127]: adding 2^23 + 127 leaves `n + 127` in the lowest bits
+/// of the mantissa, and a shift makes them the exponent.
+#[inline(always)]
+fn exp2_int(n: f32x8) -> f32x8 {
+    let biased: i32x8 = bytemuck::cast(n + f32x8::splat(8_388_608.0 + 127.0));
+    bytemuck::cast(biased << 23)
+}
+
+impl F32s for Lanes {
+    type Mask = f32x8;
+
+    #[inline(always)]
+    fn mul_add(self, a: Lanes, b: Lanes) -> Lanes {
+        Lanes(self.0.mul_add(a.0, b.0))
+    }
+
+    #[inline(always)]
+    fn min(self, other: Lanes) -> Lanes {
+        Lanes(self.0.fast_min(other.0))
+    }
+
+    #[inline(always)]
+    fn max(self, other: Lanes) -> Lanes {
+        Lanes(self.0.fast_max(other.0))
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Lanes {
+        Lanes(self.0.abs())
+    }
+
+    #[inline(always)]
+    fn sqrt(self) -> Lanes {
+        Lanes(self.0.sqrt())
+    }
+
+    #[inline(always)]
+    fn round(self) -> Lanes {
+        // Beyond 1.5 * 2^23 the spacing of f32 is one, so the addition rounds to an integer.
+        let magic = f32x8::splat(12_582_912.0);
+        Lanes((self.0 + magic) - magic)
+    }
+
+    #[inline(always)]
+    fn scale2(self, n: Lanes) -> Lanes {
+        // Two steps, since 2^n itself may be out of range; only the second can round.
+        let half = Lanes(n.0 * f32x8::splat(0.5)).round().0;
+        Lanes(self.0 * exp2_int(half) * exp2_int(n.0 - half))
+    }
+
+    #[inline(always)]
+    fn copysign(self, sign: Lanes) -> Lanes {
+        let sign_bit = f32x8::splat(-0.0);
+        Lanes((sign.0 & sign_bit) | self.0.abs())
+    }
+
+    #[inline(always)]
+    fn lt(self, other: Lanes) -> f32x8 {
+        self.0.simd_lt(other.0)
+    }
+
+    #[inline(always)]
+    fn select(mask: f32x8, yes: Lanes, no: Lanes) -> Lanes {
+        Lanes(mask.bitselect(yes.0, no.0))
+    }
+
+    #[inline(always)]
+    fn store(self, out: &mut [f32]) {
+        *out.first_chunk_mut::<8>().expect("room for a full vector") = self.0.to_array();
+    }
+
+    #[inline(always)]
+    fn store_prefix(self, out: &mut [f32]) {
+        let n = out.len().min(8);
+        out[..n].copy_from_slice(&self.0.to_array()[..n]);
+    }
+
+    #[inline(always)]
+    unsafe fn store_ptr(self, out: *mut f32) {
+        // SAFETY: the caller grants all lanes; the write needs no alignment.
+        unsafe { out.cast::<[f32; 8]>().write_unaligned(self.0.to_array()) }
+    }
+
+    #[inline(always)]
+    fn reduce_sum(self) -> f32 {
+        let [a, b, c, d, e, f, g, h] = self.0.to_array();
+        ((a + e) + (c + g)) + ((b + f) + (d + h))
+    }
+
+    #[inline(always)]
+    fn reduce_max(self) -> f32 {
+        self.0.to_array().into_iter().fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a })
+    }
+}

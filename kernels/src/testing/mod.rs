@@ -1,0 +1,23 @@
+//! What the tests of this crate and of the crates above it share; behind the feature `testing`.
+//!
+//! - [`for_each_level`] runs a test at every level of the machine and says which are missing.
+//! - [`Guarded`] is memory that faults one element before its beginning and one after its end.
+//! - [`Tolerance`] compares with an exact result, element by element, and reports the worst case.
+//! - [`Random`] makes the same numbers on every machine.
+
+mod guard;
+mod levels;
+mod random;
+mod tolerance;
+
+pub use guard::{Edge, Guarded};
+pub use levels::{REQUIRE_LEVEL_VARIABLE, for_each_level};
+pub use random::Random;
+pub use tolerance::{Tolerance, U, max_ulps, ulp};
+
+/// Row lengths to test: all up to two vectors and one of every level, and those around the sizes
+/// where a kernel's loop changes, up to a vocabulary.
+pub fn lengths() -> Vec<usize> {
+    let around = [48, 64, 96, 128, 256, 512, 768, 1024].into_iter().flat_map(|n| n - 1..=n + 1);
+    (0..=35).chain(around).chain([3072, 30_522]).collect()
+}

@@ -1,0 +1,151 @@
+//! Multi-head attention.
+
+use ferrite_kernels::{Attention, AttentionScratch, Level, Mask, Mat, MatMut, Matrix, Segments};
+
+use crate::Linear;
+
+/// Multi-head attention whose queries, keys and values all come from x (Attention Is All You Need,
+/// section 3.2.2):
+///
+/// ```text
+/// head_i = softmax(Q_i K_iᵀ / √d_k) V_i      Q = x W_Q + b_Q, K = x W_K + b_K, V = x W_V + b_V
+/// y      = Concat(head_1 ... head_h) W_O + b_O
+/// ```
+#[derive(Debug)]
+pub struct SelfAttention {
+    /// Q, K and V in one product: d_model to 3 d_model.
+    pub qkv: Linear,
+    /// d_model to d_model.
+    pub output: Linear,
+    /// The number of heads h.
+    pub heads: usize,
+    /// Which keys a query sees.
+    pub mask: Mask,
+    /// The instruction set level of the attention kernel.
+    pub level: Level,
+}
+
+/// What a pass through [`SelfAttention`] or [`CrossAttention`] writes.
+#[derive(Clone, Debug, Default)]
+pub struct AttentionCache {
+    /// Self-attention: Q, K and V side by side, (n, 3 d_model). Cross-attention: Q, (n, d_model).
+    pub qkv: Matrix<f32>,
+    /// Concat(head_1 ... head_h), (n, d_model).
+    pub context: Matrix<f32>,
+    scratch: AttentionScratch,
+}
+
+impl SelfAttention {
+    /// `y = MultiHead(x, x, x)`; x and y: (n, d_model), y overwritten.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    #[track_caller]
+    pub fn forward(
+        &self,
+        x: Mat<'_>,
+        sequences: &Segments,
+        cache: &mut AttentionCache,
+        y: MatMut<'_>,
+    ) {
+        cache.qkv.resize(x.rows(), self.qkv.d_out());
+        self.qkv.forward(x, cache.qkv.view_mut());
+        cache.context.resize(x.rows(), self.output.d_in());
+        let AttentionCache { qkv, context, scratch } = cache;
+        self.heads_of(qkv, sequences).run(self.level, scratch, context.view_mut());
+        self.output.forward(context.view(), y);
+    }
+
+    /// The attention maps of the pass that `cache` is from: for each sequence a matrix of shape
+    /// (h * length, length), the heads one below the other; row i of a head says how much query i
+    /// takes of each value.
+    pub fn maps(&self, sequences: &Segments, cache: &mut AttentionCache) -> Vec<Matrix<f32>> {
+        let AttentionCache { qkv, scratch, .. } = cache;
+        let attention = self.heads_of(qkv, sequences);
+        let sequence_maps = sequences.iter().enumerate().map(|(sequence, rows)| {
+            let length = rows.len();
+            let mut maps = Matrix::zeros(self.heads * length, length);
+            for head in 0..self.heads {
+                let out = maps.view_mut().row_range(head * length..(head + 1) * length);
+                attention.map(self.level, sequence, head, scratch, out);
+            }
+            maps
+        });
+        sequence_maps.collect()
+    }
+
+    fn heads_of<'a>(&self, qkv: &'a Matrix<f32>, sequences: &'a Segments) -> Attention<'a> {
+        let d_model = self.output.d_in();
+        let part = |i: usize| qkv.view().col_range(i * d_model..(i + 1) * d_model);
+        Attention {
+            q: part(0),
+            k: part(1),
+            v: part(2),
+            heads: self.heads,
+            queries: sequences,
+            keys: sequences,
+            mask: self.mask,
+        }
+    }
+}
+
+/// Multi-head attention whose queries come from x and whose keys and values come from a memory:
+/// in the decoder, the output of the last encoder layer (Attention Is All You Need, section 3.2.3).
+#[derive(Debug)]
+pub struct CrossAttention {
+    /// d_model to d_model.
+    pub q: Linear,
+    /// K and V in one product: d_model to 2 d_model.
+    pub kv: Linear,
+    /// d_model to d_model.
+    pub output: Linear,
+    /// The number of heads h.
+    pub heads: usize,
+    /// The instruction set level of the attention kernel.
+    pub level: Level,
+}
+
+impl CrossAttention {
+    /// Keys and values of a memory of shape (m, d_model), side by side: (m, 2 d_model). They serve
+    /// every step of decoding.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    #[track_caller]
+    pub fn keys_and_values(&self, memory: Mat<'_>, kv: &mut Matrix<f32>) {
+        kv.resize(memory.rows(), self.kv.d_out());
+        self.kv.forward(memory, kv.view_mut());
+    }
+
+    /// `y = MultiHead(x, memory, memory)`; x and y: (n, d_model), y overwritten. `kv` is what
+    /// [`CrossAttention::keys_and_values`] made of the memory, whose sequences are `memories`.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    #[track_caller]
+    pub fn forward(
+        &self,
+        x: Mat<'_>,
+        sequences: &Segments,
+        kv: Mat<'_>,
+        memories: &Segments,
+        cache: &mut AttentionCache,
+        y: MatMut<'_>,
+    ) {
+        let d_model = self.output.d_in();
+        cache.qkv.resize(x.rows(), d_model);
+        self.q.forward(x, cache.qkv.view_mut());
+        cache.context.resize(x.rows(), d_model);
+        let attention = Attention {
+            q: cache.qkv.view(),
+            k: kv.col_range(0..d_model),
+            v: kv.col_range(d_model..2 * d_model),
+            heads: self.heads,
+            queries: sequences,
+            keys: memories,
+            mask: Mask::Full,
+        };
+        attention.run(self.level, &mut cache.scratch, cache.context.view_mut());
+        self.output.forward(cache.context.view(), y);
+    }
+}

@@ -1,0 +1,55 @@
+//! Layer normalisation.
+
+use ferrite_kernels::{Level, Mat, MatMut, add_layer_norm, layer_norm_in_place, share_rows};
+
+/// `γ (x - mean) / √(variance + ε) + β` for each row x, with the variance of the row itself, not
+/// an estimate of a population's (Ba et al., Layer Normalization, 2016).
+#[derive(Clone, Debug)]
+pub struct LayerNorm {
+    level: Level,
+    gamma: Vec<f32>,
+    beta: Vec<f32>,
+    epsilon: f32,
+}
+
+impl LayerNorm {
+    /// The layer with these parameters, each of d_model elements.
+    ///
+    /// # Panics
+    /// If they differ in length.
+    #[track_caller]
+    pub fn new(level: Level, gamma: Vec<f32>, beta: Vec<f32>, epsilon: f32) -> LayerNorm {
+        assert_eq!(gamma.len(), beta.len(), "elements of gamma and beta");
+        LayerNorm { level, gamma, beta, epsilon }
+    }
+
+    /// The columns of x.
+    pub fn d_model(&self) -> usize {
+        self.gamma.len()
+    }
+
+    /// `x = LayerNorm(x)`; x: (n, d_model).
+    ///
+    /// # Panics
+    /// If x does not have d_model columns.
+    #[track_caller]
+    pub fn forward(&self, x: MatMut<'_>) {
+        share_rows(x, |_, x| {
+            layer_norm_in_place(self.level, x, &self.gamma, &self.beta, self.epsilon);
+        });
+    }
+
+    /// `y = LayerNorm(x + y)`, "Add & Norm" in figure 1 of Attention Is All You Need; x and y: (n,
+    /// d_model).
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    #[track_caller]
+    pub fn forward_sum(&self, x: Mat<'_>, y: MatMut<'_>) {
+        assert_eq!(x.shape(), y.shape(), "shapes of the summands");
+        share_rows(y, |first, y| {
+            let x = x.row_range(first..first + y.rows());
+            add_layer_norm(self.level, y, x, &self.gamma, &self.beta, self.epsilon);
+        });
+    }
+}

@@ -1,0 +1,79 @@
+//! The linear layer.
+
+use ferrite_kernels::{Activation, Epilogue, Level, Mat, MatMut, Matrix, PackedMatrix, matmul};
+
+/// `y = x Wᵀ + b`, with W of shape (d_out, d_in), as checkpoints store it, and b of d_out elements.
+#[derive(Debug)]
+pub struct Linear {
+    weight: PackedMatrix,
+    bias: Vec<f32>,
+}
+
+impl Linear {
+    /// The layer with this weight, (d_out, d_in), and bias, d_out elements.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    #[track_caller]
+    pub fn new(level: Level, weight: Mat<'_>, bias: &[f32]) -> Linear {
+        assert_eq!(bias.len(), weight.rows(), "elements of the bias of a linear layer");
+        Linear { weight: PackedMatrix::new(level, weight), bias: bias.to_vec() }
+    }
+
+    /// Several layers with the same input as one, their outputs side by side: one pass over `x`
+    /// in place of several, with the same bits.
+    ///
+    /// # Panics
+    /// If `parts` is empty or the shapes do not fit.
+    #[track_caller]
+    pub fn side_by_side(level: Level, parts: &[(Mat<'_>, &[f32])]) -> Linear {
+        let d_in = parts[0].0.cols();
+        let mut rows = Vec::new();
+        let mut all_bias = Vec::new();
+        for (weight, bias) in parts {
+            assert_eq!(bias.len(), weight.rows(), "elements of the bias of a linear layer");
+            rows.extend((0..weight.rows()).map(|row| weight.row(row)));
+            all_bias.extend_from_slice(bias);
+        }
+        let weight = PackedMatrix::from_rows(level, rows.len(), d_in, |row| rows[row]);
+        Linear { weight, bias: all_bias }
+    }
+
+    /// The columns of x.
+    pub fn d_in(&self) -> usize {
+        self.weight.inputs()
+    }
+
+    /// The columns of y.
+    pub fn d_out(&self) -> usize {
+        self.weight.outputs()
+    }
+
+    /// `y = x Wᵀ + b`; x: (n, d_in), y: (n, d_out), overwritten.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    #[track_caller]
+    pub fn forward(&self, x: Mat<'_>, y: MatMut<'_>) {
+        matmul(x, &self.weight, Epilogue::Bias(&self.bias), y);
+    }
+
+    /// `y = f(x Wᵀ + b)`
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    #[track_caller]
+    pub fn forward_activated(&self, x: Mat<'_>, f: Activation, y: MatMut<'_>) {
+        matmul(x, &self.weight, Epilogue::BiasActivation(&self.bias, f), y);
+    }
+
+    /// The weight W, (d_out, d_in), unpacked.
+    pub fn weight(&self) -> Matrix<f32> {
+        self.weight.unpack()
+    }
+
+    /// The bias b.
+    pub fn bias(&self) -> &[f32] {
+        &self.bias
+    }
+}

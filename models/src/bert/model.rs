@@ -1,0 +1,302 @@
+//! BERT: the encoder, and what a checkpoint has on top of it.
+
+use std::path::Path;
+
+use ferrite_kernels::{Level, Mat, Matrix};
+use ferrite_layers::{
+    Activation, BertEmbeddings, Embedding, FeedForward, LayerNorm, Linear, Mask, SelfAttention,
+};
+use ferrite_tokenizer::Tokenizer;
+
+use super::{
+    Batch, BertConfig, Block, Encoder, HiddenAct, MaskedLmHead, NextSentenceHead, Part, Pooler,
+    Trace, Workspace,
+};
+use crate::checkpoint::{Checkpoint, Names};
+use crate::error::Error;
+
+/// A BERT (Devlin et al. 2018), ready to run. It is immutable and shared freely between threads;
+/// what a pass writes lives in a [`Workspace`].
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use ferrite_models::bert::{Batch, Bert, Workspace};
+///
+/// let bert = Bert::from_pretrained("bert-base-uncased")?;
+/// let batch = Batch::from_ids([&[101, 7592, 102][..], &[101, 102]]);
+/// let mut workspace = Workspace::default();
+/// let hidden = bert.encode(&batch, &mut workspace)?;
+/// assert_eq!(hidden.shape(), (5, 768));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Bert {
+    config: BertConfig,
+    level: Level,
+    encoder: Encoder,
+    pooler: Option<Pooler>,
+    masked_lm: Option<MaskedLmHead>,
+    next_sentence: Option<NextSentenceHead>,
+}
+
+impl Bert {
+    /// Loads `config.json` and the weights of a folder, with every part that the weights have:
+    /// nothing is made up for parts that they lack.
+    ///
+    /// # Errors
+    /// The first fault of any file: see [`Error`].
+    pub fn from_pretrained(folder: impl AsRef<Path>) -> Result<Bert, Error> {
+        Bert::from_pretrained_at(Level::current(), folder)
+    }
+
+    /// The same, at a level of choice.
+    ///
+    /// # Errors
+    /// As [`Bert::from_pretrained`].
+    pub fn from_pretrained_at(level: Level, folder: impl AsRef<Path>) -> Result<Bert, Error> {
+        let folder = folder.as_ref();
+        let config = BertConfig::from_file(folder.join("config.json"))?;
+        let checkpoint = Checkpoint::open(folder)?;
+        Loader { level, names: &Names::new(&checkpoint), config: &config }.bert()
+    }
+
+    /// The sizes.
+    pub fn config(&self) -> &BertConfig {
+        &self.config
+    }
+
+    /// The instruction set level it runs at.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// The embeddings and layers.
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    /// The pooler, if the weights have one.
+    pub fn pooler(&self) -> Option<&Pooler> {
+        self.pooler.as_ref()
+    }
+
+    /// The masked-LM head, if the weights have one.
+    pub fn masked_lm(&self) -> Option<&MaskedLmHead> {
+        self.masked_lm.as_ref()
+    }
+
+    /// The next-sentence head, if the weights have one.
+    pub fn next_sentence(&self) -> Option<&NextSentenceHead> {
+        self.next_sentence.as_ref()
+    }
+
+    /// The last hidden state of every token, (tokens, hidden_size). The rows of a sequence depend
+    /// on that sequence alone, to the last bit.
+    ///
+    /// # Errors
+    /// If an id is not in its table or a sequence has more tokens than the model has positions.
+    pub fn encode<'w>(
+        &self,
+        batch: &Batch,
+        workspace: &'w mut Workspace,
+    ) -> Result<Mat<'w>, Error> {
+        self.check(batch)?;
+        Ok(self.encoder.forward(batch, workspace))
+    }
+
+    /// All hidden states and, if asked for, all attention maps. The last hidden state has the bits
+    /// of [`Bert::encode`].
+    ///
+    /// # Errors
+    /// As [`Bert::encode`].
+    pub fn trace(&self, batch: &Batch, attentions: bool) -> Result<Trace, Error> {
+        self.check(batch)?;
+        Ok(self.encoder.trace(batch, attentions))
+    }
+
+    /// The pooled vector of each sequence, (sequences, hidden_size), from the last hidden state of
+    /// this batch; `None` if the weights have no pooler. An empty sequence has no [CLS], and is
+    /// pooled from zeros.
+    ///
+    /// # Panics
+    /// If `hidden` is not of this batch.
+    #[track_caller]
+    pub fn pool(&self, batch: &Batch, hidden: Mat<'_>) -> Option<Matrix<f32>> {
+        assert_eq!(hidden.rows(), batch.tokens(), "rows of the hidden state of a batch");
+        let mut first = Matrix::zeros(batch.len(), hidden.cols());
+        for (index, tokens) in batch.sequences().iter().enumerate() {
+            if !tokens.is_empty() {
+                first.row_mut(index).copy_from_slice(hidden.row(tokens.start));
+            }
+        }
+        self.pooler.as_ref().map(|pooler| pooler.forward(first.view()))
+    }
+
+    /// Makes sure that every id of a vocabulary has its row in the embedding table. (More rows than
+    /// words are common: tables are padded.)
+    ///
+    /// # Errors
+    /// [`Error::VocabularyTooLarge`]
+    pub fn check_vocabulary(&self, tokenizer: &Tokenizer) -> Result<(), Error> {
+        let (words, rows) = (tokenizer.vocab_size(), self.config.vocab_size);
+        if words > rows { Err(Error::VocabularyTooLarge { words, rows }) } else { Ok(()) }
+    }
+
+    fn check(&self, batch: &Batch) -> Result<(), Error> {
+        let limit = self.config.max_position_embeddings;
+        for (sequence, tokens) in batch.sequences().iter().enumerate() {
+            if tokens.len() > limit {
+                return Err(Error::TooLong { sequence, tokens: tokens.len(), limit });
+            }
+            let tables = [
+                ("token", &batch.ids()[tokens.clone()], self.config.vocab_size),
+                ("segment", &batch.type_ids()[tokens.clone()], self.config.type_vocab_size),
+            ];
+            for (table, ids, rows) in tables {
+                let wrong = ids.iter().position(|&id| id as usize >= rows);
+                if let Some(position) = wrong {
+                    let id = ids[position];
+                    return Err(Error::IdOutOfRange { table, sequence, position, id, rows });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Puts the layers together from the tensors of a checkpoint.
+struct Loader<'a> {
+    level: Level,
+    names: &'a Names<'a>,
+    config: &'a BertConfig,
+}
+
+impl Loader<'_> {
+    fn bert(&self) -> Result<Bert, Error> {
+        let parts = self.config.parts(self.names);
+        // Shapes first: no memory is taken for a table that the file does not hold.
+        if let Some(fault) = self.config.report(self.names, &parts).faults.into_iter().next() {
+            return Err(fault);
+        }
+        let has = |part| parts.contains(&part);
+        let encoder = self.encoder()?;
+        let masked_lm = has(Part::MaskedLm).then(|| self.masked_lm(&encoder)).transpose()?;
+        Ok(Bert {
+            config: self.config.clone(),
+            level: self.level,
+            encoder,
+            pooler: has(Part::Pooler).then(|| self.pooler()).transpose()?,
+            masked_lm,
+            next_sentence: has(Part::NextSentence).then(|| self.next_sentence()).transpose()?,
+        })
+    }
+
+    fn encoder(&self) -> Result<Encoder, Error> {
+        let config = self.config;
+        let d_model = config.hidden_size;
+        let table = |name: &str, rows: usize| {
+            let table = self.names.matrix(&format!("embeddings.{name}.weight"), rows, d_model)?;
+            Ok::<_, Error>(Embedding { table })
+        };
+        let embeddings = BertEmbeddings {
+            token: table("word_embeddings", config.vocab_size)?,
+            segment: table("token_type_embeddings", config.type_vocab_size)?,
+            position: table("position_embeddings", config.max_position_embeddings)?,
+            norm: self.norm("embeddings.LayerNorm")?,
+            level: self.level,
+        };
+        let blocks = (0..config.num_hidden_layers).map(|layer| self.block(layer));
+        Ok(Encoder { embeddings, blocks: blocks.collect::<Result<_, _>>()? })
+    }
+
+    fn block(&self, layer: usize) -> Result<Block, Error> {
+        let (d_model, d_ff) = (self.config.hidden_size, self.config.intermediate_size);
+        let name = |part: &str| format!("encoder.layer.{layer}.{part}");
+        Ok(Block {
+            attention: SelfAttention {
+                qkv: self.query_key_value(&name("attention.self"))?,
+                output: self.linear(&name("attention.output.dense"), d_model, d_model)?,
+                heads: self.config.num_attention_heads,
+                mask: Mask::Full,
+                level: self.level,
+            },
+            attention_norm: self.norm(&name("attention.output.LayerNorm"))?,
+            feed_forward: FeedForward {
+                inner: self.linear(&name("intermediate.dense"), d_ff, d_model)?,
+                outer: self.linear(&name("output.dense"), d_model, d_ff)?,
+                activation: self.activation()?,
+            },
+            output_norm: self.norm(&name("output.LayerNorm"))?,
+        })
+    }
+
+    fn query_key_value(&self, name: &str) -> Result<Linear, Error> {
+        let d_model = self.config.hidden_size;
+        let mut weights = Vec::new();
+        for part in ["query", "key", "value"] {
+            let weight = self.names.matrix(&format!("{name}.{part}.weight"), d_model, d_model)?;
+            weights.push((weight, self.names.vector(&format!("{name}.{part}.bias"), d_model)?));
+        }
+        let parts: Vec<_> = weights.iter().map(|(w, b)| (w.view(), b.as_slice())).collect();
+        Ok(Linear::side_by_side(self.level, &parts))
+    }
+
+    fn pooler(&self) -> Result<Pooler, Error> {
+        let d_model = self.config.hidden_size;
+        Ok(Pooler { dense: self.linear("pooler.dense", d_model, d_model)? })
+    }
+
+    fn masked_lm(&self, encoder: &Encoder) -> Result<MaskedLmHead, Error> {
+        let (d_model, words) = (self.config.hidden_size, self.config.vocab_size);
+        let bias = self.names.vector("cls.predictions.bias", words)?;
+        let own_table;
+        let table = if self.config.tie_word_embeddings {
+            encoder.embeddings.token.table.view()
+        } else {
+            own_table = self.names.matrix("cls.predictions.decoder.weight", words, d_model)?;
+            own_table.view()
+        };
+        Ok(MaskedLmHead {
+            transform: self.linear("cls.predictions.transform.dense", d_model, d_model)?,
+            activation: self.activation()?,
+            norm: self.norm("cls.predictions.transform.LayerNorm")?,
+            decoder: Linear::new(self.level, table, &bias),
+        })
+    }
+
+    fn next_sentence(&self) -> Result<NextSentenceHead, Error> {
+        let relationship = self.linear("cls.seq_relationship", 2, self.config.hidden_size)?;
+        Ok(NextSentenceHead { relationship })
+    }
+
+    fn activation(&self) -> Result<Activation, Error> {
+        Ok(match &self.config.hidden_act {
+            HiddenAct::Gelu => Activation::Gelu,
+            HiddenAct::GeluTanh => Activation::GeluTanh,
+            HiddenAct::Relu => Activation::Relu,
+            HiddenAct::Tanh => Activation::Tanh,
+            other => {
+                return Err(Error::Unsupported {
+                    path: self.names.checkpoint().folder().join("config.json"),
+                    field: "hidden_act",
+                    found: format!("{other:?}"),
+                    supported: "gelu, gelu_new, gelu_pytorch_tanh, relu, tanh",
+                });
+            }
+        })
+    }
+
+    fn linear(&self, name: &str, d_out: usize, d_in: usize) -> Result<Linear, Error> {
+        let weight = self.names.matrix(&format!("{name}.weight"), d_out, d_in)?;
+        let bias = self.names.vector(&format!("{name}.bias"), d_out)?;
+        Ok(Linear::new(self.level, weight.view(), &bias))
+    }
+
+    fn norm(&self, name: &str) -> Result<LayerNorm, Error> {
+        let d_model = self.config.hidden_size;
+        let gamma = self.names.vector(&format!("{name}.weight"), d_model)?;
+        let beta = self.names.vector(&format!("{name}.bias"), d_model)?;
+        Ok(LayerNorm::new(self.level, gamma, beta, self.config.layer_norm_eps))
+    }
+}

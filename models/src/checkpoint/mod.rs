@@ -1,0 +1,235 @@
+//! Weights as they lie in a folder: one safetensors file, or shards and their index.
+//!
+//! ```text
+//! Checkpoint   which tensors there are, of what type and shape, and their numbers
+//! Names        a model's names for tensors -> the names they are stored by
+//! LoadReport   what became of every stored tensor, and what is missing
+//! ```
+//!
+//! Files are untrusted: a header is checked whole before anything of it is used, and memory is
+//! only taken for what is really in the file. Tensors are read one by one into the caller's own
+//! memory, so that loading a model takes about the memory of its weights.
+
+mod dtype;
+mod header;
+mod index;
+mod names;
+mod report;
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fs::File;
+use std::io::{Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use crate::error::Error;
+use crate::files;
+
+pub use dtype::Dtype;
+pub use header::HeaderError;
+pub use names::{Names, Wanted};
+pub use report::{Fate, Ignored, LoadReport};
+
+const SINGLE_FILE: &str = "model.safetensors";
+const INDEX_FILE: &str = "model.safetensors.index.json";
+
+/// The weights of a folder, their headers read and checked.
+#[derive(Debug)]
+pub struct Checkpoint {
+    folder: PathBuf,
+    shards: Vec<Shard>,
+    tensors: BTreeMap<String, TensorInfo>,
+}
+
+#[derive(Debug)]
+struct Shard {
+    path: PathBuf,
+    /// Kept open, so that what is read is what was checked, whatever now has that name. One reader
+    /// at a time, since reading moves the file's position.
+    file: Mutex<File>,
+}
+
+/// One stored tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorInfo {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    /// Its size in bytes.
+    bytes: usize,
+    /// Its place: which shard, and where in it.
+    shard: usize,
+    start: u64,
+}
+
+impl TensorInfo {
+    /// The name it is stored by.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The type of its elements.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Its sizes, row-major.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// How many elements it has.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Its size in the file, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Checkpoint {
+    /// Reads the headers of `model.safetensors` in this folder, or of all the shards that
+    /// `model.safetensors.index.json` names.
+    ///
+    /// # Errors
+    /// The first fault of any file: see [`Error`].
+    pub fn open(folder: impl AsRef<Path>) -> Result<Checkpoint, Error> {
+        let (checkpoint, faults) = Checkpoint::open_lenient(folder)?;
+        match faults.into_iter().next() {
+            Some(fault) => Err(fault),
+            None => Ok(checkpoint),
+        }
+    }
+
+    /// The same, leaving out what cannot be read: the tensors of sound shards, and all faults of
+    /// the others.
+    ///
+    /// # Errors
+    /// If there are no weights, or the index cannot be read.
+    pub fn open_lenient(folder: impl AsRef<Path>) -> Result<(Checkpoint, Vec<Error>), Error> {
+        let folder = folder.as_ref();
+        std::fs::read_dir(folder).map_err(Error::io(folder))?;
+        let (single, index) = (folder.join(SINGLE_FILE), folder.join(INDEX_FILE));
+        // A single file goes before an index, as in `transformers`.
+        let shards = if single.exists() {
+            vec![(single, Vec::new())]
+        } else if index.exists() {
+            index::read(&index, folder)?
+        } else {
+            let other = ["pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5"]
+                .into_iter()
+                .find(|name| folder.join(name).exists());
+            return Err(Error::NoWeights { folder: folder.to_owned(), other });
+        };
+
+        let mut checkpoint =
+            Checkpoint { folder: folder.to_owned(), shards: Vec::new(), tensors: BTreeMap::new() };
+        let mut faults = Vec::new();
+        for (path, promised) in shards {
+            match checkpoint.add_shard(&path, &mut faults) {
+                Ok(()) => {
+                    let here = checkpoint.shards.len() - 1;
+                    let missing = promised.into_iter().filter(|tensor| {
+                        checkpoint.tensors.get(tensor).is_none_or(|info| info.shard != here)
+                    });
+                    faults.extend(missing.map(|tensor| Error::NotInShard {
+                        path: path.clone(),
+                        index: index.clone(),
+                        tensor,
+                    }));
+                }
+                Err(fault) => faults.push(fault),
+            }
+        }
+        Ok((checkpoint, faults))
+    }
+
+    /// Takes in all tensors of a file.
+    fn add_shard(&mut self, path: &Path, faults: &mut Vec<Error>) -> Result<(), Error> {
+        let (mut file, size) = files::open(path)?;
+        let header = header::read(path, &mut file, size)?;
+        let shard = self.shards.len();
+        for (name, stored) in header.tensors {
+            match self.tensors.entry(name) {
+                Entry::Vacant(place) => {
+                    let name = place.key().clone();
+                    let bytes = stored.bytes();
+                    // Below the file's size, which is a u64.
+                    let start = header.data_start + stored.data_offsets.0 as u64;
+                    let (dtype, shape) = (stored.dtype, stored.shape);
+                    place.insert(TensorInfo { name, dtype, shape, bytes, shard, start });
+                }
+                Entry::Occupied(first) => faults.push(Error::DuplicateTensor {
+                    path: path.to_owned(),
+                    tensor: first.key().clone(),
+                    other_path: self.shards[first.get().shard].path.clone(),
+                    other: first.key().clone(),
+                }),
+            }
+        }
+        self.shards.push(Shard { path: path.to_owned(), file: Mutex::new(file) });
+        Ok(())
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// All tensors, ordered by name.
+    pub fn tensors(&self) -> impl ExactSizeIterator<Item = &TensorInfo> {
+        self.tensors.values()
+    }
+
+    /// The tensor stored by exactly this name.
+    pub fn get(&self, name: &str) -> Option<&TensorInfo> {
+        self.tensors.get(name)
+    }
+
+    /// The file that has this tensor.
+    ///
+    /// # Panics
+    /// If the tensor is another checkpoint's.
+    #[track_caller]
+    pub fn file(&self, tensor: &TensorInfo) -> &Path {
+        &self.shard(tensor).path
+    }
+
+    /// Reads a tensor into `out`, row-major. F16 and BF16 are widened exactly, F64 is rounded.
+    ///
+    /// # Errors
+    /// If its type is none of F32, F16, BF16, F64, or the file cannot be read (it may have been cut
+    /// since it was opened).
+    ///
+    /// # Panics
+    /// If `out` has another number of elements, or the tensor is another checkpoint's.
+    #[track_caller]
+    pub fn read(&self, tensor: &TensorInfo, out: &mut [f32]) -> Result<(), Error> {
+        let (elements, shape) = (out.len(), tensor.shape());
+        assert_eq!(elements, tensor.elements(), "{}: {shape:?} into {elements}", tensor.name());
+        let Shard { path, file } = self.shard(tensor);
+        if !tensor.dtype.is_readable() {
+            let (path, tensor, found) = (path.clone(), tensor.name.clone(), tensor.dtype);
+            return Err(Error::WrongDtype { path, tensor, found });
+        }
+        // A reader that panicked left the file's position anywhere, and it is set anew here.
+        let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+        let size = file.metadata().map_err(Error::io(path))?.len();
+        let end = tensor.start + tensor.bytes as u64;
+        if size < end {
+            return Err(Error::Truncated { path: path.clone(), expected: end, actual: size });
+        }
+        file.seek(SeekFrom::Start(tensor.start)).map_err(Error::io(path))?;
+        dtype::read_f32(tensor.dtype, &mut *file, out).map_err(Error::io(path))
+    }
+
+    #[track_caller]
+    fn shard(&self, tensor: &TensorInfo) -> &Shard {
+        let own = self.tensors.get(tensor.name()) == Some(tensor);
+        assert!(own, "{} is not a tensor of {}", tensor.name(), self.folder.display());
+        &self.shards[tensor.shard]
+    }
+}

@@ -1,0 +1,5 @@
+//! Sentence embeddings as sentence-transformers folders describe them.
+
+mod modules;
+
+pub use modules::{Pooling, SentenceModules};

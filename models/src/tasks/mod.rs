@@ -1,0 +1,7 @@
+//! What a BERT is used for.
+
+mod fill_mask;
+mod sentence;
+
+pub use fill_mask::{Blank, Candidate, FillMask};
+pub use sentence::{Embeddings, SentenceBatch, SentenceEncoder};
