@@ -219,7 +219,7 @@ impl Tokenizer {
             tokens.truncate(before.0);
             *words = before.1;
         }
-        self.map.rules().normalize(text, start, end, normalized);
+        self.map.normalize(text, start..end, normalized);
         self.added.split_normalized(&normalized.text, |part| match part {
             Part::Token(id, range) => {
                 let places = Places::Listed(&normalized.places);

@@ -54,6 +54,7 @@ mod error;
 mod frozen;
 mod json;
 mod normalize;
+mod pages;
 mod pre_tokenize;
 mod template;
 mod tokenizer;

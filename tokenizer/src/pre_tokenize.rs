@@ -2,7 +2,6 @@
 
 use crate::charmap::{Byte, CharMap, jamo};
 use crate::normalize::{Class, Normalized};
-use crate::unicode::is_punctuation;
 use crate::words::Key;
 
 /// A normalised word on its way to WordPiece.
@@ -213,7 +212,7 @@ pub(crate) fn split(
     for (at, c) in text[start..end].char_indices() {
         let at = start + at;
         let next = at + c.len_utf8();
-        let alone = is_punctuation(map.rules().dialect, c);
+        let alone = map.is_punctuation(c);
         if alone || c.is_whitespace() {
             emit_range(first, at, chars);
             emit_range(at, next, usize::from(alone));

@@ -288,13 +288,14 @@ impl Tokenizer {
             }
             added.push((token.clone(), id));
         }
+        let map = CharMap::new(rules);
         let added = match dialect {
             Dialect::Google => Added::not_found(added),
-            Dialect::HfSlow | Dialect::HfFast => Added::new(added, |text| normalized(&rules, text)),
+            Dialect::HfSlow | Dialect::HfFast => Added::new(added, |text| normalized(&map, text)),
         };
         let prefix = options.continuing_prefix.clone();
         Ok(Self {
-            map: CharMap::new(rules),
+            map,
             words: WordTable::new(&vocab, max_chars),
             unknown,
             single: Template::bert(specials, false),
@@ -348,7 +349,8 @@ impl Tokenizer {
             }
             added.push((entry.token(), id));
         }
-        let added = Added::new(added, |text| normalized(&parsed.rules, text));
+        let map = CharMap::new(parsed.rules);
+        let added = Added::new(added, |text| normalized(&map, text));
 
         for slot in parsed.single.slots.iter().chain(&parsed.pair.slots) {
             if let Slot::Special { ids, .. } = slot
@@ -365,7 +367,7 @@ impl Tokenizer {
         }
         let id = |token: &str| added.id(token).or_else(|| wordpiece.id(token));
         Ok(Self {
-            map: CharMap::new(parsed.rules),
+            map,
             words: WordTable::new(&vocab, model.max_input_chars_per_word),
             unknown,
             single: parsed.single,
@@ -454,9 +456,9 @@ impl Specials {
     }
 }
 
-fn normalized(rules: &Rules, text: &str) -> String {
+fn normalized(map: &CharMap, text: &str) -> String {
     let mut out = Normalized::default();
-    rules.normalize(text, 0, text.len(), &mut out);
+    map.normalize(text, 0..text.len(), &mut out);
     out.text
 }
 
