@@ -54,6 +54,7 @@ mod error;
 mod frozen;
 mod json;
 mod normalize;
+mod pages;
 mod pre_tokenize;
 mod template;
 mod tokenizer;
@@ -62,6 +63,7 @@ mod truncate;
 mod unicode;
 mod vocab;
 mod wordpiece;
+mod words;
 
 pub use added::AddedToken;
 pub use encode::{EncodeOptions, Encoding, Scratch};

@@ -87,7 +87,7 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn prefetch(self, x: *const f32) {
         // SAFETY: a prefetch reads nothing that a program can see, at any address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(x.cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(x.cast()) }
     }
 
     #[inline(always)]

@@ -63,7 +63,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// - `x` is valid for reading `LANES` elements; no alignment is needed.
     unsafe fn load_ptr(self, x: *const f32) -> Self::F32;
 
-    /// Asks for the cache line at `x`, which need not be readable.
+    /// Asks for the cache line at `x`, which need not be readable, to come to the second-level cache.
     fn prefetch(self, x: *const f32);
 
     /// Multiplies a register tile: see [`crate::gemm::tile::Tile`]. Each back end lists the shapes
