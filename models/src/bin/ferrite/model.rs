@@ -13,6 +13,9 @@ pub(crate) const SENTENCES: &str = "sentence-transformers/all-MiniLM-L6-v2";
 /// The model that fills masks if no other is named.
 pub(crate) const WORDS: &str = "google-bert/bert-base-uncased";
 
+const ADVICE: &str = "Any folder will do that has config.json, model.safetensors, and \
+                      tokenizer.json or vocab.txt: --model DIR";
+
 /// The folder of a model: itself, or one in the hub's cache, downloaded if need be.
 pub(crate) fn resolve_model(name: &str, console: &Console) -> Result<PathBuf, Failure> {
     let mut progress = None;
@@ -27,5 +30,5 @@ pub(crate) fn resolve_model(name: &str, console: &Console) -> Result<PathBuf, Fa
         _ => {}
     };
     resolve(name, &HubOptions::from_env(), &mut notify)
-        .map_err(|error| Failure::Model(format!("--model {name}: {error}")))
+        .map_err(|error| Failure::Model(format!("--model {name}: {error}\n{ADVICE}")))
 }

@@ -167,23 +167,33 @@ impl Stream<'_> {
     }
 
     /// Tells the user what did not go as they may believe.
-    fn report(&self, tally: &Tally, unit: &str) {
-        let Tally { texts, truncated, unknown, .. } = tally;
+    fn report(&self, Tally { texts, truncated, unknown, .. }: &Tally, unit: &str) {
         if truncated.texts > 0 && self.on_truncate == OnTruncate::Warn {
             self.console.note(format_args!(
-                "{} of {texts} texts had more than {} tokens and were cut, by {} tokens in all \
-                 (the first is {unit} {})",
-                truncated.texts, self.limit, truncated.pieces, truncated.first
+                "{} of {} had more than {} tokens and lost the rest, {} in all (the first: {unit} \
+                 {})",
+                truncated.texts,
+                counted(*texts, "text"),
+                self.limit,
+                counted(truncated.pieces, "token"),
+                truncated.first
             ));
         }
         if unknown.texts > 0 {
             self.console.note(format_args!(
-                "{} words in {} of {texts} texts are not in the model's vocabulary (the first is \
-                 in {unit} {})",
-                unknown.pieces, unknown.texts, unknown.first
+                "{} in {} of {} not in the vocabulary (the first: {unit} {})",
+                counted(unknown.pieces, "word"),
+                unknown.texts,
+                counted(*texts, "text"),
+                unknown.first
             ));
         }
     }
+}
+
+/// `1 word`, `2 words`.
+fn counted(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// What a batch has given.

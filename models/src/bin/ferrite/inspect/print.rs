@@ -16,7 +16,7 @@ pub(super) fn text(report: &Report) -> String {
     line("folder", report.folder.display().to_string());
     if let Some(config) = &report.config {
         line("model", model(config));
-        line("positions", positions(config));
+        line("tables", tables(config));
     }
     if let (Some(parameters), Some(bytes)) = (report.parameters, report.bytes) {
         line("parts", report.parts.join(", "));
@@ -67,12 +67,12 @@ fn model(config: &BertConfig) -> String {
     )
 }
 
-fn positions(config: &BertConfig) -> String {
+fn tables(config: &BertConfig) -> String {
     format!(
-        "{}, {} segments, {} words",
+        "{} words, {} positions, {} segments",
+        count(config.vocab_size),
         config.max_position_embeddings,
-        config.type_vocab_size,
-        count(config.vocab_size)
+        config.type_vocab_size
     )
 }
 
