@@ -25,10 +25,10 @@ pub struct SelfAttention {
     pub level: Level,
 }
 
-/// What a pass through [`SelfAttention`] or [`CrossAttention`] writes.
+/// What a pass through [`SelfAttention`] writes.
 #[derive(Clone, Debug, Default)]
 pub struct AttentionCache {
-    /// Self-attention: Q, K and V side by side, (n, 3 d_model). Cross-attention: Q, (n, d_model).
+    /// Q, K and V side by side, (n, 3 d_model).
     pub qkv: Matrix<f32>,
     /// Concat(head_1 ... head_h), (n, d_model).
     pub context: Matrix<f32>,
@@ -36,7 +36,8 @@ pub struct AttentionCache {
 }
 
 impl SelfAttention {
-    /// `y = MultiHead(x, x, x)`; x and y: (n, d_model), y overwritten.
+    /// `y = MultiHead(x, x, x)`; x and y: (n, d_model), y overwritten. A sequence attends to
+    /// itself alone.
     ///
     /// # Panics
     /// If the shapes do not fit.
@@ -59,23 +60,19 @@ impl SelfAttention {
     /// The attention maps of the pass that `cache` is from: for each sequence a matrix of shape
     /// (h * length, length), the heads one below the other; row i of a head says how much query i
     /// takes of each value.
+    ///
+    /// # Panics
+    /// If the pass was not one of this layer with these sequences.
+    #[track_caller]
     pub fn maps(&self, sequences: &Segments, cache: &mut AttentionCache) -> Vec<Matrix<f32>> {
         let AttentionCache { qkv, scratch, .. } = cache;
-        let attention = self.heads_of(qkv, sequences);
-        let sequence_maps = sequences.iter().enumerate().map(|(sequence, rows)| {
-            let length = rows.len();
-            let mut maps = Matrix::zeros(self.heads * length, length);
-            for head in 0..self.heads {
-                let out = maps.view_mut().row_range(head * length..(head + 1) * length);
-                attention.map(self.level, sequence, head, scratch, out);
-            }
-            maps
-        });
-        sequence_maps.collect()
+        maps(self.heads_of(qkv, sequences), self.level, scratch)
     }
 
+    #[track_caller]
     fn heads_of<'a>(&self, qkv: &'a Matrix<f32>, sequences: &'a Segments) -> Attention<'a> {
         let d_model = self.output.d_in();
+        assert_eq!(qkv.cols(), 3 * d_model, "columns of Q, K and V side by side");
         let part = |i: usize| qkv.view().col_range(i * d_model..(i + 1) * d_model);
         Attention {
             q: part(0),
@@ -105,6 +102,16 @@ pub struct CrossAttention {
     pub level: Level,
 }
 
+/// What a pass through [`CrossAttention`] writes.
+#[derive(Clone, Debug, Default)]
+pub struct CrossAttentionCache {
+    /// Q, (n, d_model).
+    pub q: Matrix<f32>,
+    /// Concat(head_1 ... head_h), (n, d_model).
+    pub context: Matrix<f32>,
+    scratch: AttentionScratch,
+}
+
 impl CrossAttention {
     /// Keys and values of a memory of shape (m, d_model), side by side: (m, 2 d_model). They serve
     /// every step of decoding.
@@ -118,7 +125,8 @@ impl CrossAttention {
     }
 
     /// `y = MultiHead(x, memory, memory)`; x and y: (n, d_model), y overwritten. `kv` is what
-    /// [`CrossAttention::keys_and_values`] made of the memory, whose sequences are `memories`.
+    /// [`CrossAttention::keys_and_values`] made of the memory, whose sequences are `memories`: one
+    /// for each of `sequences`, of any length. Without a memory, the heads of a query are zeros.
     ///
     /// # Panics
     /// If the shapes do not fit.
@@ -129,23 +137,77 @@ impl CrossAttention {
         sequences: &Segments,
         kv: Mat<'_>,
         memories: &Segments,
-        cache: &mut AttentionCache,
+        cache: &mut CrossAttentionCache,
         y: MatMut<'_>,
     ) {
+        let CrossAttentionCache { q, context, scratch } = cache;
+        q.resize(x.rows(), self.q.d_out());
+        self.q.forward(x, q.view_mut());
+        context.resize(x.rows(), self.output.d_in());
+        let attention = self.heads_of(q, sequences, kv, memories);
+        attention.run(self.level, scratch, context.view_mut());
+        self.output.forward(context.view(), y);
+    }
+
+    /// The attention maps of the pass that `cache` is from: for each sequence a matrix of shape
+    /// (h * its length, the length of its memory), the heads one below the other.
+    ///
+    /// # Panics
+    /// If the pass was not one of this layer with these operands.
+    #[track_caller]
+    pub fn maps(
+        &self,
+        sequences: &Segments,
+        kv: Mat<'_>,
+        memories: &Segments,
+        cache: &mut CrossAttentionCache,
+    ) -> Vec<Matrix<f32>> {
+        let CrossAttentionCache { q, scratch, .. } = cache;
+        maps(self.heads_of(q, sequences, kv, memories), self.level, scratch)
+    }
+
+    #[track_caller]
+    fn heads_of<'a>(
+        &self,
+        q: &'a Matrix<f32>,
+        sequences: &'a Segments,
+        kv: Mat<'a>,
+        memories: &'a Segments,
+    ) -> Attention<'a> {
         let d_model = self.output.d_in();
-        cache.qkv.resize(x.rows(), d_model);
-        self.q.forward(x, cache.qkv.view_mut());
-        cache.context.resize(x.rows(), d_model);
-        let attention = Attention {
-            q: cache.qkv.view(),
+        assert_eq!(kv.cols(), 2 * d_model, "columns of K and V side by side");
+        Attention {
+            q: q.view(),
             k: kv.col_range(0..d_model),
             v: kv.col_range(d_model..2 * d_model),
             heads: self.heads,
             queries: sequences,
             keys: memories,
             mask: Mask::Full,
-        };
-        attention.run(self.level, &mut cache.scratch, cache.context.view_mut());
-        self.output.forward(cache.context.view(), y);
+        }
     }
 }
+
+/// For each sequence the maps of all heads, one below the other.
+#[track_caller]
+fn maps(
+    attention: Attention<'_>,
+    level: Level,
+    scratch: &mut AttentionScratch,
+) -> Vec<Matrix<f32>> {
+    let mut all = Vec::with_capacity(attention.queries.len());
+    let lengths = attention.queries.iter().zip(attention.keys.iter());
+    for (sequence, (queries, keys)) in lengths.enumerate() {
+        let mut maps = Matrix::zeros(attention.heads * queries.len(), keys.len());
+        for head in 0..attention.heads {
+            let rows = head * queries.len()..(head + 1) * queries.len();
+            let out = maps.view_mut().row_range(rows);
+            attention.map(level, sequence, head, scratch, out);
+        }
+        all.push(maps);
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests;

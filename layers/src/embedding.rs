@@ -55,21 +55,73 @@ impl BertEmbeddings {
     }
 
     /// `x = LayerNorm(token[id] + segment[type] + position[place in its sequence])`; x: (n,
-    /// d_model), overwritten.
+    /// d_model), overwritten. `ids` and `types` have an element for each of the n tokens.
     ///
     /// # Panics
-    /// If an id or a position is beyond its table, or the lengths differ.
+    /// If an id, a type or a place is beyond its table, or the shapes do not fit.
     #[track_caller]
     pub fn forward(&self, ids: &[u32], types: &[u32], sequences: &Segments, x: MatMut<'_>) {
-        assert_eq!(ids.len(), sequences.total(), "token ids and the length of their sequences");
-        let positions: Vec<u32> = sequences.iter().flat_map(|rows| 0..rows.len() as u32).collect();
+        assert_eq!(types.len(), ids.len(), "elements of the types and of the ids");
+        check_shapes(ids, sequences, &x, self.d_model());
+        let places = places(sequences);
         share_rows(x, |first, mut x| {
             let range = first..first + x.rows();
-            let word = self.token.lookup("token", &ids[range.clone()]);
+            let token = self.token.lookup("token", &ids[range.clone()]);
             let segment = self.segment.lookup("segment", &types[range.clone()]);
-            let position = self.position.lookup("position", &positions[range]);
-            embedding_sum(self.level, word, 1.0, position, Some(segment), x.reborrow());
+            let position = self.position.lookup("position", &places[range]);
+            embedding_sum(self.level, token, 1.0, position, Some(segment), x.reborrow());
             self.norm.forward(x);
         });
     }
 }
+
+/// The Transformer's input (Attention Is All You Need, sections 3.4 and 3.5): what the token stands
+/// for, times √d_model, plus its position.
+#[derive(Clone, Debug)]
+pub struct TransformerEmbeddings {
+    /// A row for each token of the vocabulary, often also the weight of the layer before the
+    /// softmax.
+    pub token: Embedding,
+    /// A row for each position in a sequence, [`sinusoidal`](crate::sinusoidal) or learned.
+    pub position: Embedding,
+    /// The instruction set level.
+    pub level: Level,
+}
+
+impl TransformerEmbeddings {
+    /// The columns of the tables.
+    pub fn d_model(&self) -> usize {
+        self.token.d_model()
+    }
+
+    /// `x = √d_model token[id] + position[place in its sequence]`; x: (n, d_model), overwritten.
+    ///
+    /// # Panics
+    /// If an id or a place is beyond its table, or the shapes do not fit.
+    #[track_caller]
+    pub fn forward(&self, ids: &[u32], sequences: &Segments, x: MatMut<'_>) {
+        check_shapes(ids, sequences, &x, self.d_model());
+        let places = places(sequences);
+        let scale = (self.d_model() as f64).sqrt() as f32;
+        share_rows(x, |first, x| {
+            let range = first..first + x.rows();
+            let token = self.token.lookup("token", &ids[range.clone()]);
+            let position = self.position.lookup("position", &places[range]);
+            embedding_sum(self.level, token, scale, position, None, x);
+        });
+    }
+}
+
+/// The place of each token in its sequence.
+fn places(sequences: &Segments) -> Vec<u32> {
+    sequences.iter().flat_map(|rows| 0..rows.len() as u32).collect()
+}
+
+#[track_caller]
+fn check_shapes(ids: &[u32], sequences: &Segments, x: &MatMut<'_>, d_model: usize) {
+    assert_eq!(ids.len(), sequences.total(), "token ids and the length of their sequences");
+    assert_eq!(x.shape(), (ids.len(), d_model), "shape of the embedded tokens");
+}
+
+#[cfg(test)]
+mod tests;

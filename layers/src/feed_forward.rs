@@ -4,7 +4,7 @@ use ferrite_kernels::{Activation, Mat, MatMut, Matrix};
 
 use crate::Linear;
 
-/// `FFN(x) = f(x W₁ + b₁) W₂ + b₂`, the same at every position (Attention Is All You Need, section
+/// `FFN(x) = f(x W₁ᵀ + b₁) W₂ᵀ + b₂`, the same at every position (Attention Is All You Need, section
 /// 3.3, with f = ReLU; BERT takes GELU).
 #[derive(Debug)]
 pub struct FeedForward {
@@ -19,7 +19,7 @@ pub struct FeedForward {
 /// What a pass through [`FeedForward`] writes.
 #[derive(Clone, Debug, Default)]
 pub struct FeedForwardCache {
-    /// f(x W₁ + b₁), of shape (n, d_ff).
+    /// f(x W₁ᵀ + b₁), of shape (n, d_ff).
     pub hidden: Matrix<f32>,
 }
 
@@ -35,3 +35,6 @@ impl FeedForward {
         self.outer.forward(cache.hidden.view(), y);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,28 +28,33 @@ impl LayerNorm {
         self.gamma.len()
     }
 
-    /// `x = LayerNorm(x)`; x: (n, d_model).
+    /// `x = LayerNorm(x)`; x: (n, d_model), in place.
     ///
     /// # Panics
     /// If x does not have d_model columns.
     #[track_caller]
     pub fn forward(&self, x: MatMut<'_>) {
+        assert_eq!(x.cols(), self.d_model(), "columns that are normalised, and d_model");
         share_rows(x, |_, x| {
             layer_norm_in_place(self.level, x, &self.gamma, &self.beta, self.epsilon);
         });
     }
 
     /// `y = LayerNorm(x + y)`, "Add & Norm" in figure 1 of Attention Is All You Need; x and y: (n,
-    /// d_model).
+    /// d_model), y in place. The bits are those of the sum followed by [`LayerNorm::forward`].
     ///
     /// # Panics
     /// If the shapes do not fit.
     #[track_caller]
     pub fn forward_sum(&self, x: Mat<'_>, y: MatMut<'_>) {
         assert_eq!(x.shape(), y.shape(), "shapes of the summands");
+        assert_eq!(x.cols(), self.d_model(), "columns that are normalised, and d_model");
         share_rows(y, |first, y| {
             let x = x.row_range(first..first + y.rows());
             add_layer_norm(self.level, y, x, &self.gamma, &self.beta, self.epsilon);
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

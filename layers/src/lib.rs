@@ -2,17 +2,60 @@
 //!
 //! A layer is a struct with its parameters and a `forward` that reads like the paper. It is
 //! immutable; what a pass writes lives in a cache that the caller owns and reuses. Activations are
-//! packed: one row for each token, sequences end to end, never padded, so that only attention
-//! needs to know where a sequence begins.
+//! packed: one row for each token, sequences end to end, never padded, so that only attention and
+//! positions need to know where a sequence begins.
 //!
-//! - [`Linear`]: `x Wᵀ + b`, optionally with an activation in the same pass
-//! - [`LayerNorm`]: normalisation of each row, or of the sum of two
-//! - [`Embedding`], [`BertEmbeddings`]: tokens, segments and positions to rows
-//! - [`sinusoidal`]: the position table of Attention Is All You Need
-//! - [`SelfAttention`], [`CrossAttention`]: multi-head attention
-//! - [`FeedForward`]: the position-wise network
+//! | layer | what |
+//! |---|---|
+//! | [`Linear`] | `x Wᵀ + b`, optionally with an activation in the same pass |
+//! | [`LayerNorm`] | normalisation of each row, or of the sum of two: "Add & Norm" |
+//! | [`BertEmbeddings`] | token + segment + learned position, normalised |
+//! | [`TransformerEmbeddings`] | `√d_model` token + position, learned or [`sinusoidal`] |
+//! | [`SelfAttention`], [`CrossAttention`] | multi-head attention |
+//! | [`FeedForward`] | the position-wise network |
 //!
-//! Letters in shapes: n tokens of a packed batch, d_model, d_ff, h heads of d_k columns.
+//! An encoder layer of Attention Is All You Need (section 3.1), which is also BERT's: each
+//! sub-layer's output is added to its input, and the sum is normalised.
+//!
+//! ```
+//! use ferrite_kernels::{Matrix, Segments};
+//! use ferrite_layers::{
+//!     Activation, AttentionCache, FeedForward, FeedForwardCache, LayerNorm, Level, Linear, Mask,
+//!     SelfAttention,
+//! };
+//!
+//! let (level, d_model, d_ff, heads) = (Level::current(), 8, 32, 2);
+//! let linear = |d_in, d_out| {
+//!     let weight = Matrix::from_fn(d_out, d_in, |row, col| ((3 * row + 5 * col) % 7) as f32 / 7.0);
+//!     Linear::new(level, weight.view(), &vec![0.0; d_out])
+//! };
+//! let (qkv, output) = (linear(d_model, 3 * d_model), linear(d_model, d_model));
+//! let attention = SelfAttention { qkv, output, heads, mask: Mask::Full, level };
+//! let (inner, outer) = (linear(d_model, d_ff), linear(d_ff, d_model));
+//! let feed_forward = FeedForward { inner, outer, activation: Activation::Relu };
+//! let norm = LayerNorm::new(level, vec![1.0; d_model], vec![0.0; d_model], 1e-6);
+//!
+//! // Two sequences, of three tokens and of two.
+//! let sequences = Segments::from_lengths([3, 2]);
+//! let mut x = Matrix::from_fn(5, d_model, |row, col| (row * col % 3) as f32);
+//! let mut a = Matrix::zeros(5, d_model);
+//!
+//! let mut cache = (AttentionCache::default(), FeedForwardCache::default());
+//! attention.forward(x.view(), &sequences, &mut cache.0, a.view_mut());
+//! norm.forward_sum(x.view(), a.view_mut()); //                   a = LayerNorm(x + Attention(x))
+//! feed_forward.forward(a.view(), &mut cache.1, x.view_mut());
+//! norm.forward_sum(a.view(), x.view_mut()); //                   x = LayerNorm(a + FFN(a))
+//!
+//! let mean = x.row(4).iter().sum::<f32>() / d_model as f32;
+//! assert!(mean.abs() < 1e-5);
+//! ```
+//!
+//! What a sequence's rows become depends, to the last bit, on that sequence and on the level: not
+//! on the other sequences, their order, or the number of threads. Shapes that do not fit panic and
+//! say which; so do ids without a row in their table. Whoever takes ids from outside checks them.
+//!
+//! Letters in shapes: n tokens of a packed batch, m of a memory, d_model, d_ff, h heads of d_k
+//! columns.
 
 #![forbid(unsafe_code)]
 
@@ -23,8 +66,13 @@ mod layer_norm;
 mod linear;
 mod positional;
 
-pub use attention::{AttentionCache, CrossAttention, SelfAttention};
-pub use embedding::{BertEmbeddings, Embedding};
+#[cfg(any(test, feature = "testing"))]
+pub mod reference;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+pub use attention::{AttentionCache, CrossAttention, CrossAttentionCache, SelfAttention};
+pub use embedding::{BertEmbeddings, Embedding, TransformerEmbeddings};
 pub use feed_forward::{FeedForward, FeedForwardCache};
 pub use ferrite_kernels::{Activation, Level, Mask};
 pub use layer_norm::LayerNorm;

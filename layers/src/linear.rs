@@ -21,22 +21,23 @@ impl Linear {
     }
 
     /// Several layers with the same input as one, their outputs side by side: one pass over `x`
-    /// in place of several, with the same bits.
+    /// in place of several, with the same bits. Each part has a weight, (its d_out, d_in), and a
+    /// bias.
     ///
     /// # Panics
-    /// If `parts` is empty or the shapes do not fit.
+    /// If there is no part, or the shapes do not fit.
     #[track_caller]
     pub fn side_by_side(level: Level, parts: &[(Mat<'_>, &[f32])]) -> Linear {
-        let d_in = parts[0].0.cols();
+        let d_in = parts.first().expect("a layer has at least one part").0.cols();
         let mut rows = Vec::new();
-        let mut all_bias = Vec::new();
+        let mut biases = Vec::new();
         for (weight, bias) in parts {
             assert_eq!(bias.len(), weight.rows(), "elements of the bias of a linear layer");
             rows.extend((0..weight.rows()).map(|row| weight.row(row)));
-            all_bias.extend_from_slice(bias);
+            biases.extend_from_slice(bias);
         }
         let weight = PackedMatrix::from_rows(level, rows.len(), d_in, |row| rows[row]);
-        Linear { weight, bias: all_bias }
+        Linear { weight, bias: biases }
     }
 
     /// The columns of x.
@@ -58,7 +59,7 @@ impl Linear {
         matmul(x, &self.weight, Epilogue::Bias(&self.bias), y);
     }
 
-    /// `y = f(x Wᵀ + b)`
+    /// `y = f(x Wᵀ + b)`; x: (n, d_in), y: (n, d_out), overwritten.
     ///
     /// # Panics
     /// If the shapes do not fit.
@@ -77,3 +78,6 @@ impl Linear {
         &self.bias
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,8 @@ use ferrite_kernels::Matrix;
 /// ```
 ///
 /// Sine and cosine interleaved, as the paper has it (Attention Is All You Need, section 3.5);
-/// other systems put all sines before all cosines.
+/// other systems put all sines before all cosines. For a layer it is the table of an
+/// [`Embedding`](crate::Embedding).
 pub fn sinusoidal(positions: usize, d_model: usize) -> Matrix<f32> {
     Matrix::from_fn(positions, d_model, |position, column| {
         let exponent = (column / 2 * 2) as f64 / d_model as f64;
@@ -36,6 +37,19 @@ mod tests {
                 let (sin, cos) = (at(position, 2 * pair), at(position, 2 * pair + 1));
                 let expected = sin * cos_k + cos * sin_k;
                 assert!((at(position + 7, 2 * pair) - expected).abs() < 3e-7);
+            }
+        }
+    }
+
+    /// Correctly rounded, but for the error of the f64 angle.
+    #[test]
+    fn the_table_is_the_reference_rounded() {
+        for d_model in [0, 1, 2, 3, 64, 511, 512] {
+            let (table, exact) =
+                (sinusoidal(5000, d_model), crate::reference::sinusoidal(5000, d_model));
+            for (&y, &exact) in table.as_slice().iter().zip(exact.as_slice()) {
+                let limit = 0.5 * ferrite_kernels::testing::ulp(exact) + 1e-11;
+                assert!((f64::from(y) - exact).abs() <= limit, "{y:e} for {exact:e}");
             }
         }
     }

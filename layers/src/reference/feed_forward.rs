@@ -1,0 +1,49 @@
+//! The position-wise feed-forward network.
+
+use ferrite_kernels::reference::{gelu, gelu_tanh};
+use ferrite_kernels::{Activation, Level, Matrix};
+
+use super::Linear;
+
+/// f(x).
+///
+/// # Panics
+/// If there is no reference for `f` yet.
+pub fn activate(f: Activation, x: f64) -> f64 {
+    match f {
+        Activation::Gelu => gelu(x),
+        Activation::GeluTanh => gelu_tanh(x),
+        Activation::Relu => x.max(0.0),
+        Activation::Tanh => x.tanh(),
+        other => panic!("no reference for {other:?}"),
+    }
+}
+
+/// f(x W₁ᵀ + b₁) W₂ᵀ + b₂.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FeedForward {
+    /// W₁ and b₁: d_model to d_ff.
+    pub inner: Linear,
+    /// W₂ and b₂: d_ff to d_model.
+    pub outer: Linear,
+    /// f.
+    pub activation: Activation,
+}
+
+impl FeedForward {
+    /// y, of the shape of x, (n, d_model).
+    pub fn forward(&self, x: &Matrix<f64>) -> Matrix<f64> {
+        let mut hidden = self.inner.forward(x);
+        hidden.as_mut_slice().iter_mut().for_each(|x| *x = activate(self.activation, *x));
+        self.outer.forward(&hidden)
+    }
+
+    /// The layer with these parameters.
+    pub fn to_layer(&self, level: Level) -> crate::FeedForward {
+        crate::FeedForward {
+            inner: self.inner.to_layer(level),
+            outer: self.outer.to_layer(level),
+            activation: self.activation,
+        }
+    }
+}
