@@ -145,9 +145,11 @@ fn candidates_are_the_librarys() {
     for name in ["a-pretraining", "c-masked-lm-sharded"] {
         let model = FillMask::from_pretrained(folder(name)).unwrap();
         let arguments = ["fill-mask", "--format", "jsonl", "--top", "3"];
-        let run = run(name, &arguments, lines(&texts)).code(0);
-        let output = run.json();
+        let run1 = run(name, &arguments, lines(&texts)).code(0);
+        let output = run1.json();
         assert_eq!(output.len(), texts.len());
+        let one = run(name, &[&arguments[..], &["--threads", "1"]].concat(), lines(&texts)).code(0);
+        assert_eq!(one.out, run1.out);
         for (text, line) in texts.iter().zip(output) {
             let expected = model.fill(text, None, 3).unwrap();
             let masks = line["masks"].as_array().unwrap();
@@ -165,6 +167,16 @@ fn candidates_are_the_librarys() {
             }
         }
     }
+}
+
+#[test]
+fn masks_of_pairs_say_which_text_they_are_in() {
+    let record = r#"{"text": "the [MASK]", "pair": "[MASK]"}"#;
+    let arguments = ["fill-mask", "--format", "jsonl", "--from", "jsonl", record];
+    let masks = &run("a-pretraining", &arguments, "").code(0).json()[0]["masks"];
+    let place = |n: usize| (&masks[n]["sequence"], &masks[n]["offsets"]);
+    assert_eq!(place(0), (&json!(0), &json!([4, 10])));
+    assert_eq!(place(1), (&json!(1), &json!([0, 6])));
 }
 
 #[test]
@@ -242,12 +254,17 @@ fn a_bad_line_costs_only_itself() {
     assert_eq!(text.lines().len(), 3);
     let tokens = run("e-cls", &["tokenize"], b"the\nbad \xFF\ncat\n").code(3);
     assert_eq!(tokens.out, "[CLS] the [SEP]\n\n[CLS] cat [SEP]\n");
+    for verb in ["embed", "tokenize", "fill-mask"] {
+        let run = run("a-pretraining", &[verb, "--format", "jsonl"], b"\xFF\n\xFF").code(3);
+        assert_eq!(run.json().iter().map(|line| &line["line"]).collect::<Vec<_>>(), [1, 2]);
+    }
     let long = "the ".repeat(80);
     let stdin = format!("no mask\nthe [MASK]\n{long}[MASK]\n");
     let masks = run("a-pretraining", &["fill-mask", "--format", "jsonl"], stdin).code(3).json();
     assert_eq!(masks[0], json!({"error": "the text has no [MASK]", "line": 1}));
     assert_eq!(masks[1]["masks"].as_array().unwrap().len(), 1);
-    assert!(masks[2]["error"].as_str().unwrap().contains("64"), "{}", masks[2]);
+    let too_long = json!({"error": "83 tokens, and the model takes 64", "line": 3});
+    assert_eq!(masks[2], too_long);
 }
 
 #[test]

@@ -154,6 +154,25 @@ fn models_that_cannot_be_had_or_used_end_with_advice() {
 }
 
 #[test]
+fn results_that_are_no_numbers_are_rejected() {
+    for (name, arguments) in
+        [("e-cls", ["embed", "the"]), ("a-pretraining", ["fill-mask", "[MASK]"])]
+    {
+        let damaged = copy(name);
+        let weights = damaged.path().join("model.safetensors");
+        let mut bytes = std::fs::read(&weights).unwrap();
+        let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        bytes[header..]
+            .chunks_exact_mut(4)
+            .for_each(|x| x.copy_from_slice(&f32::NAN.to_le_bytes()));
+        std::fs::write(&weights, bytes).unwrap();
+        let mut command = ferrite(&[&arguments[..], &["--format", "jsonl"]].concat());
+        let run = run_command(command.arg("--model").arg(damaged.path()), b"").code(3);
+        assert!(run.json()[0]["error"].as_str().unwrap().contains("weights"), "{}", run.out);
+    }
+}
+
+#[test]
 fn a_name_is_found_in_the_hubs_cache() {
     let commit = "0123456789abcdef0123456789abcdef01234567";
     let cache = tempfile::tempdir().unwrap();
@@ -177,7 +196,7 @@ fn wrong_use_and_failures_have_their_codes() {
         &["fill-mask", "--top", "0"],
     ] {
         let run = run_command(&mut ferrite(arguments), b"").code(2);
-        assert!(run.out.is_empty() && run.err.contains("Usage"), "{}", run.err);
+        assert!(run.out.is_empty() && run.err.contains("--help"), "{}", run.err);
     }
     let mut level = ferrite(&["inspect", "--model"]);
     level.arg(folder("e-cls")).env("FERRITE_LEVEL", "sse9");

@@ -2,11 +2,16 @@
 
 use std::path::Path;
 
-use ferrite_kernels::{Level, Matrix, log_softmax};
+use ferrite_kernels::{Level, Matrix, Segments, log_softmax};
 use ferrite_tokenizer::{EncodeOptions, Encoding, Scratch, Tokenizer};
+use rayon::prelude::*;
 
 use crate::bert::{Batch, Bert, Workspace};
 use crate::error::Error;
+
+/// Masks whose scores are held at once: one for each word of the vocabulary, which is far more than
+/// the encoder holds for a token.
+const MASKS_AT_ONCE: usize = 128;
 
 /// A BERT with its masked-LM head and its tokenizer (BERT, section 3.1, task 1).
 #[derive(Debug)]
@@ -19,7 +24,9 @@ pub struct FillMask {
 /// What could stand where a text has `[MASK]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Blank {
-    /// The bytes of the text that the mask takes.
+    /// Which text of a pair it is in: 0 or 1.
+    pub sequence: u8,
+    /// The bytes of that text that the mask takes.
     pub offsets: (usize, usize),
     /// The likeliest words, the best first.
     pub candidates: Vec<Candidate>,
@@ -34,6 +41,56 @@ pub struct Candidate {
     pub token: String,
     /// Its probability among all tokens of the vocabulary.
     pub probability: f32,
+}
+
+/// Texts with masks, encoded and ready for [`FillMask::fill_batch`].
+#[derive(Debug, Default)]
+pub struct MaskBatch {
+    batch: Batch,
+    /// The masks of all texts.
+    masks: Vec<MaskPlace>,
+    /// Which masks are each text's.
+    texts: Segments,
+    encoding: Encoding,
+    scratch: Scratch,
+}
+
+/// Where a mask is.
+#[derive(Clone, Copy, Debug)]
+struct MaskPlace {
+    /// The row of the batch.
+    row: usize,
+    sequence: u8,
+    offsets: (usize, usize),
+}
+
+impl MaskBatch {
+    /// The number of texts.
+    pub fn len(&self) -> usize {
+        self.batch.len()
+    }
+
+    /// Whether there is no text.
+    pub fn is_empty(&self) -> bool {
+        self.batch.is_empty()
+    }
+
+    /// The tokens of all texts.
+    pub fn tokens(&self) -> usize {
+        self.batch.tokens()
+    }
+
+    /// The masks of all texts.
+    pub fn masks(&self) -> usize {
+        self.masks.len()
+    }
+
+    /// Forgets all texts, keeping the memory.
+    pub fn clear(&mut self) {
+        self.batch.clear();
+        self.masks.clear();
+        self.texts.clear();
+    }
 }
 
 impl FillMask {
@@ -79,29 +136,70 @@ impl FillMask {
     /// # Errors
     /// If the text has no mask, or more tokens than the model has positions.
     pub fn fill(&self, text: &str, pair: Option<&str>, top: usize) -> Result<Vec<Blank>, Error> {
-        let mut encoding = Encoding::default();
-        let options = EncodeOptions::default();
-        self.tokenizer.encode_into(text, pair, &options, &mut encoding, &mut Scratch::new())?;
-        let is_mask = |&position: &usize| encoding.ids[position] == self.mask;
-        let masked: Vec<usize> = (0..encoding.len()).filter(is_mask).collect();
-        if masked.is_empty() {
+        let mut batch = MaskBatch::default();
+        self.push(text, pair, &mut batch)?;
+        let mut filled = self.fill_batch(&batch, top, &mut Workspace::default())?;
+        Ok(filled.pop().expect("one text"))
+    }
+
+    /// Encodes a text, or a pair of texts as one sequence, and adds it to a batch.
+    ///
+    /// # Errors
+    /// If the text has no mask, or more tokens than the model has positions; the batch is then as
+    /// before.
+    pub fn push(&self, text: &str, pair: Option<&str>, batch: &mut MaskBatch) -> Result<(), Error> {
+        let MaskBatch { batch, masks, texts, encoding, scratch } = batch;
+        self.tokenizer.encode_into(text, pair, &EncodeOptions::default(), encoding, scratch)?;
+        let (tokens, limit) = (encoding.len(), self.bert.config().max_position_embeddings);
+        if tokens > limit {
+            return Err(Error::TooLong { sequence: batch.len(), tokens, limit });
+        }
+        let (before, first) = (masks.len(), batch.tokens());
+        for position in 0..tokens {
+            // The template has no mask, so that each is in one of the texts.
+            if let (Some(sequence), true) =
+                (encoding.sequence_ids[position], encoding.ids[position] == self.mask)
+            {
+                let offsets = encoding.offsets[position];
+                masks.push(MaskPlace { row: first + position, sequence, offsets });
+            }
+        }
+        if masks.len() == before {
             let mask = self.tokenizer.id_to_token(self.mask).unwrap_or_default().to_owned();
             return Err(Error::NoMask { mask });
         }
-        let mut batch = Batch::default();
+        texts.push(masks.len() - before);
         batch.push(&encoding.ids, Some(&encoding.type_ids));
-        let mut workspace = Workspace::default();
-        let hidden = self.bert.encode(&batch, &mut workspace)?;
-        let hidden =
-            Matrix::from_fn(masked.len(), hidden.cols(), |i, col| hidden.row(masked[i])[col]);
+        Ok(())
+    }
+
+    /// What [`FillMask::fill`] gives for each text of the batch, to the last bit.
+    ///
+    /// # Errors
+    /// If the tokenizer gives ids that the model does not have.
+    pub fn fill_batch(
+        &self,
+        batch: &MaskBatch,
+        top: usize,
+        workspace: &mut Workspace,
+    ) -> Result<Vec<Vec<Blank>>, Error> {
+        let hidden = self.bert.encode(&batch.batch, workspace)?;
         let head = self.bert.masked_lm().expect("checked when the model was loaded");
-        let mut scores = head.forward(hidden.view());
-        log_softmax(self.bert.level(), scores.view_mut());
-        let blanks = masked.iter().enumerate().map(|(i, &position)| Blank {
-            offsets: encoding.offsets[position],
-            candidates: self.likeliest(scores.row(i), top),
-        });
-        Ok(blanks.collect())
+        let mut blanks = Vec::with_capacity(batch.masks.len());
+        for masks in batch.masks.chunks(MASKS_AT_ONCE) {
+            let hidden =
+                Matrix::from_fn(masks.len(), hidden.cols(), |i, col| hidden.row(masks[i].row)[col]);
+            let mut scores = head.forward(hidden.view());
+            log_softmax(self.bert.level(), scores.view_mut());
+            let blank = |(i, mask): (usize, &MaskPlace)| Blank {
+                sequence: mask.sequence,
+                offsets: mask.offsets,
+                candidates: self.likeliest(scores.row(i), top),
+            };
+            blanks.par_extend(masks.par_iter().enumerate().map(blank));
+        }
+        let mut blanks = blanks.into_iter();
+        Ok(batch.texts.iter().map(|masks| blanks.by_ref().take(masks.len()).collect()).collect())
     }
 
     /// The `top` tokens of the vocabulary with the highest scores; of equal ones the lower id.

@@ -3,5 +3,5 @@
 mod fill_mask;
 mod sentence;
 
-pub use fill_mask::{Blank, Candidate, FillMask};
+pub use fill_mask::{Blank, Candidate, FillMask, MaskBatch};
 pub use sentence::{Embeddings, SentenceBatch, SentenceEncoder};

@@ -9,14 +9,11 @@ use rayon::prelude::*;
 use crate::console::Console;
 use crate::input::Input;
 use crate::lines::Text;
-use crate::model::{SENTENCES, resolve_model};
+use crate::model::{SENTENCES, check_pair, resolve_model, warn};
 use crate::options::{Format, InputOptions, OnTruncate, write_numbers};
 use crate::outcome::{Failure, Outcome};
 use crate::similarity::Similarities;
-use crate::stream::{Answer, Stream, Verb};
-
-/// Tokens that are encoded at once. More gain nothing, and cost memory.
-const BATCH_TOKENS: usize = 8192;
+use crate::stream::{Answer, Answers, BATCH_TOKENS, NOT_NUMBERS, Stream, Verb};
 
 /// Turn texts into vectors
 ///
@@ -54,6 +51,7 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Outcome, Failur
     let folder = resolve_model(&options.model, console)?;
     let encoder =
         SentenceEncoder::from_pretrained(folder).map_err(Failure::model(&options.model))?;
+    warn(encoder.tokenizer(), console);
     let stream = Stream { console, on_truncate: options.on_truncate, limit: encoder.max_length() };
     let input = Input::open(options.input, console)?;
     let mut embed = Embed {
@@ -72,6 +70,9 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Outcome, Failur
     Ok(outcome)
 }
 
+/// For each text of a batch its vector, and all of its answer but the output.
+pub(crate) type Vectors = Vec<Result<(Vec<f32>, Answer), String>>;
+
 /// Texts to vectors, and vectors to lines.
 pub(crate) struct Embed {
     encoder: SentenceEncoder,
@@ -83,9 +84,8 @@ pub(crate) struct Embed {
 }
 
 impl Embed {
-    /// The vector of each text of the batch, with all of its answer but the output. The batch is
-    /// empty afterwards.
-    pub(crate) fn vectors(&mut self) -> Result<Vec<Result<(Vec<f32>, Answer), String>>, Failure> {
+    /// The vectors of the batch, which is empty afterwards.
+    pub(crate) fn vectors(&mut self) -> Result<Vectors, Failure> {
         // Every text was checked when it was pushed; what may still fail is the model's fault.
         let vectors = self
             .encoder
@@ -94,7 +94,7 @@ impl Embed {
         let answer = |row: usize| {
             let vector = vectors.row(row).to_vec();
             if !vector.iter().all(|number| number.is_finite()) {
-                return Err("its vector is not made of numbers: are the weights sound?".to_owned());
+                return Err(NOT_NUMBERS.to_owned());
             }
             let (truncated, unknown) = (self.batch.truncated()[row], self.batch.unknown()[row]);
             let tokens = self.tokens[row];
@@ -109,9 +109,7 @@ impl Embed {
 
 impl Verb for Embed {
     fn push(&mut self, _line: u64, Text { text, pair }: Text) -> Result<(), String> {
-        if pair.is_some() && self.encoder.bert().config().type_vocab_size < 2 {
-            return Err("a pair, but the model knows one segment only".to_owned());
-        }
+        check_pair(self.encoder.bert(), pair.as_deref())?;
         let before = self.batch.tokens();
         self.encoder
             .push(&text, pair.as_deref(), &mut self.batch)
@@ -124,7 +122,7 @@ impl Verb for Embed {
         self.batch.tokens() >= BATCH_TOKENS
     }
 
-    fn run(&mut self) -> Result<Vec<Result<Answer, String>>, Failure> {
+    fn run(&mut self) -> Result<Answers, Failure> {
         let format = self.format;
         let write = |(vector, answer): (Vec<f32>, Answer)| Answer {
             output: line(format, &vector),

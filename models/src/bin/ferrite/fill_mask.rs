@@ -3,18 +3,21 @@
 use std::num::NonZero;
 
 use clap::Args;
-use ferrite_models::FillMask;
-use ferrite_models::tasks::{Blank, Candidate};
-use rayon::prelude::*;
+use ferrite_models::bert::Workspace;
+use ferrite_models::tasks::{Blank, Candidate, MaskBatch};
+use ferrite_models::{Error, FillMask};
 use serde::Serialize;
 
 use crate::console::Console;
 use crate::input::Input;
 use crate::lines::Text;
-use crate::model::{WORDS, resolve_model};
+use crate::model::{WORDS, check_pair, resolve_model, warn};
 use crate::options::{Format, InputOptions, OnTruncate};
 use crate::outcome::{Failure, Outcome};
-use crate::stream::{Answer, Stream, Verb};
+use crate::stream::{Answer, Answers, BATCH_TOKENS, NOT_NUMBERS, Stream, Verb, too_long};
+
+/// Candidates that are held at once, so that a large `--top` does not take all memory.
+const BATCH_CANDIDATES: usize = 1 << 18;
 
 /// Guess the words that are masked in texts
 ///
@@ -36,7 +39,8 @@ pub(crate) struct Options {
     model: String,
 
     /// What to write: tokens and their probabilities, or {"masks": [{"offsets": [start, end],
-    /// "candidates": [{"token": ..., "id": ..., "probability": ...}, ...]}, ...]}
+    /// "candidates": [{"token": ..., "id": ..., "probability": ...}, ...]}, ...]}; masks of a pair have
+    /// "sequence" as well, 0 or 1
     #[arg(long, value_name = "FORM", value_enum, default_value_t = Format::Text)]
     format: Format,
 
@@ -48,10 +52,12 @@ pub(crate) struct Options {
 pub(crate) fn run(options: Options, console: &Console) -> Result<Outcome, Failure> {
     let folder = resolve_model(&options.model, console)?;
     let model = FillMask::from_pretrained(folder).map_err(Failure::model(&options.model))?;
+    warn(model.tokenizer(), console);
     let limit = model.bert().config().max_position_embeddings;
     let input = Input::open(options.input, console)?;
     let (format, top) = (options.format, options.top.get());
-    let mut fill = Fill { model, format, top, texts: Vec::new() };
+    let (batch, workspace) = (MaskBatch::default(), Workspace::default());
+    let mut fill = Fill { model, format, top, batch, texts: Vec::new(), workspace };
     // Nothing is cut: what is left out might be the mask.
     let stream = Stream { console, on_truncate: OnTruncate::Error, limit };
     stream.run(&mut fill, &input)
@@ -62,28 +68,46 @@ struct Fill {
     model: FillMask,
     format: Format,
     top: usize,
-    texts: Vec<Text>,
+    batch: MaskBatch,
+    /// Of each text of the batch: its tokens, and whether it is a pair.
+    texts: Vec<(usize, bool)>,
+    workspace: Workspace,
 }
 
 impl Verb for Fill {
-    fn push(&mut self, _line: u64, text: Text) -> Result<(), String> {
-        self.texts.push(text);
+    fn push(&mut self, _line: u64, Text { text, pair }: Text) -> Result<(), String> {
+        check_pair(self.model.bert(), pair.as_deref())?;
+        let before = self.batch.tokens();
+        self.model.push(&text, pair.as_deref(), &mut self.batch).map_err(|error| match error {
+            Error::TooLong { tokens, limit, .. } => too_long(tokens, limit),
+            error => error.to_string(),
+        })?;
+        self.texts.push((self.batch.tokens() - before, pair.is_some()));
         Ok(())
     }
 
     fn is_full(&self) -> bool {
-        self.texts.len() >= 64
+        self.batch.tokens() >= BATCH_TOKENS
+            || self.batch.masks().saturating_mul(self.top) >= BATCH_CANDIDATES
     }
 
-    fn run(&mut self) -> Result<Vec<Result<Answer, String>>, Failure> {
-        let answers = self.texts.par_iter().map(|Text { text, pair }| {
-            let blanks = self.model.fill(text, pair.as_deref(), self.top);
-            let output = line(self.format, &blanks.map_err(|error| error.to_string())?);
-            Ok(Answer { output, ..Answer::default() })
-        });
-        let answers = answers.collect();
-        self.texts.clear();
-        Ok(answers)
+    fn run(&mut self) -> Result<Answers, Failure> {
+        // Every text was checked when it was pushed; what may still fail is the model's fault.
+        let filled = self
+            .model
+            .fill_batch(&self.batch, self.top, &mut self.workspace)
+            .map_err(|error| Failure::Model(error.to_string()))?;
+        self.batch.clear();
+        let format = self.format;
+        let answer = |(blanks, (tokens, is_pair)): (Vec<Blank>, (usize, bool))| {
+            let words = blanks.iter().flat_map(|blank| &blank.candidates);
+            if words.into_iter().any(|word| !word.probability.is_finite()) {
+                return Err(NOT_NUMBERS.to_owned());
+            }
+            let output = line(format, &blanks, is_pair);
+            Ok(Answer { output, tokens, ..Answer::default() })
+        };
+        Ok(filled.into_iter().zip(self.texts.drain(..)).map(answer).collect())
     }
 
     fn rejection(&mut self, line: u64, reason: &str) -> Vec<u8> {
@@ -99,6 +123,9 @@ struct Masks<'a> {
 
 #[derive(Serialize)]
 struct Gap<'a> {
+    /// Which text of a pair.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sequence: Option<u8>,
     offsets: (usize, usize),
     candidates: Vec<Word<'a>>,
 }
@@ -111,27 +138,27 @@ struct Word<'a> {
 }
 
 impl Gap<'_> {
-    fn new(blank: &Blank) -> Gap<'_> {
+    fn new(blank: &Blank, is_pair: bool) -> Gap<'_> {
         let words = blank.candidates.iter();
         let candidates = words
             .map(|word| Word { token: &word.token, id: word.id, probability: word.probability })
             .collect();
-        Gap { offsets: blank.offsets, candidates }
+        let sequence = is_pair.then_some(blank.sequence);
+        Gap { sequence, offsets: blank.offsets, candidates }
     }
 }
 
 /// The candidates for the masks of a text as a line.
-fn line(format: Format, blanks: &[Blank]) -> Vec<u8> {
+fn line(format: Format, blanks: &[Blank], is_pair: bool) -> Vec<u8> {
     let mut out = match format {
         Format::Text => {
-            let word =
-                |word: &Candidate| format!("{} {:.4}", word.token, f64::from(word.probability));
+            let word = |word: &Candidate| format!("{} {:.4}", word.token, word.probability);
             let words =
                 |blank: &Blank| blank.candidates.iter().map(word).collect::<Vec<_>>().join(", ");
             blanks.iter().map(words).collect::<Vec<_>>().join(" | ").into_bytes()
         }
         Format::Jsonl => {
-            let masks = blanks.iter().map(Gap::new).collect();
+            let masks = blanks.iter().map(|blank| Gap::new(blank, is_pair)).collect();
             serde_json::to_vec(&Masks { masks }).expect("lists of numbers and strings")
         }
     };

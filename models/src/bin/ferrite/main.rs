@@ -11,6 +11,10 @@
 //! embed similarity fill_mask tokenize inspect    the verbs
 //! ```
 #![forbid(unsafe_code)]
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "the options' documents are help texts, shown as they are: [CLS] is no link"
+)]
 
 /// The end of each help text.
 macro_rules! after_help {

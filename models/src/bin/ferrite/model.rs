@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use ferrite_models::bert::Bert;
 use ferrite_models::hub::{HubEvent, HubOptions, resolve};
+use ferrite_models::tokenizer::Tokenizer;
 
 use crate::console::Console;
 use crate::outcome::Failure;
@@ -31,4 +33,19 @@ pub(crate) fn resolve_model(name: &str, console: &Console) -> Result<PathBuf, Fa
     };
     resolve(name, &HubOptions::from_env(), &mut notify)
         .map_err(|error| Failure::Model(format!("--model {name}: {error}\n{ADVICE}")))
+}
+
+/// Says what is odd about the files of a tokenizer.
+pub(crate) fn warn(tokenizer: &Tokenizer, console: &Console) {
+    tokenizer.warnings().iter().for_each(|warning| console.note(warning));
+}
+
+/// Rejects a pair that the model has no segment for: in a batch, it would take the others with it.
+pub(crate) fn check_pair(bert: &Bert, pair: Option<&str>) -> Result<(), String> {
+    match pair {
+        Some(_) if bert.config().type_vocab_size < 2 => {
+            Err("a pair, but the model has one segment only".to_owned())
+        }
+        _ => Ok(()),
+    }
 }

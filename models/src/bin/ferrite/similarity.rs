@@ -6,7 +6,7 @@ use crate::embed::Embed;
 use crate::lines::Text;
 use crate::options::{Format, write_numbers};
 use crate::outcome::Failure;
-use crate::stream::{Answer, Verb, write_out};
+use crate::stream::{Answers, Verb, write_out};
 
 /// The most texts that are compared, since all are kept, and the table is their number squared.
 const MAX_TEXTS: usize = 1000;
@@ -18,8 +18,9 @@ const LABEL: usize = 60;
 pub(crate) struct Similarities {
     embed: Embed,
     format: Format,
-    /// The texts of the batch, and then those that have a vector, in one order.
+    /// The line of each text, and how it begins.
     texts: Vec<(u64, String)>,
+    /// The vector of each text, but for those of the batch; none of a rejected one.
     vectors: Vec<Option<Vec<f32>>>,
 }
 
@@ -48,7 +49,7 @@ impl Similarities {
                 Format::Text => {
                     let cells = cosines.iter().map(|cosine| format!("{cosine:>6.2}"));
                     let cells = cells.collect::<String>();
-                    writeln!(out, "{line:>6}{cells}  {}", label(text)).expect("never fails");
+                    writeln!(out, "{line:>6}{cells}  {text}").expect("never fails");
                 }
                 Format::Jsonl => {
                     let mut numbers = Vec::new();
@@ -66,8 +67,8 @@ impl Similarities {
 impl Verb for Similarities {
     fn push(&mut self, line: u64, text: Text) -> Result<(), String> {
         let label = match &text.pair {
-            None => text.text.clone(),
-            Some(pair) => format!("{} | {pair}", text.text),
+            None => label(&text.text),
+            Some(pair) => format!("{} | {}", label(&text.text), label(pair)),
         };
         self.embed.push(line, text)?;
         self.texts.push((line, label));
@@ -78,7 +79,7 @@ impl Verb for Similarities {
         self.embed.is_full()
     }
 
-    fn run(&mut self) -> Result<Vec<Result<Answer, String>>, Failure> {
+    fn run(&mut self) -> Result<Answers, Failure> {
         if self.texts.len() > MAX_TEXTS {
             return Err(Failure::Usage(format!(
                 "--similarity compares at most {MAX_TEXTS} texts. Without it, all vectors are \

@@ -12,6 +12,13 @@ use crate::lines::Text;
 use crate::options::OnTruncate;
 use crate::outcome::{Failure, Outcome};
 
+/// Tokens that a model takes at once. More gain nothing, and cost memory.
+pub(crate) const BATCH_TOKENS: usize = 8192;
+
+/// Why a text is rejected whose result has NaN or infinite elements.
+pub(crate) const NOT_NUMBERS: &str =
+    "the result is not made of finite numbers: are the weights sound?";
+
 /// The most lines of a batch, bad ones included.
 const MAX_LINES: usize = 4096;
 
@@ -24,7 +31,7 @@ pub(crate) trait Verb {
     fn is_full(&self) -> bool;
 
     /// The result for each text of the batch, in their order. The batch is empty afterwards.
-    fn run(&mut self) -> Result<Vec<Result<Answer, String>>, Failure>;
+    fn run(&mut self) -> Result<Answers, Failure>;
 
     /// What is written in the place of a result. The line may have been pushed, and answered.
     fn rejection(&mut self, line: u64, reason: &str) -> Vec<u8>;
@@ -42,6 +49,9 @@ pub(crate) struct Answer {
     /// The words that the vocabulary does not know.
     pub(crate) unknown: usize,
 }
+
+/// What a verb has for each text of a batch: the result, or why there is none.
+pub(crate) type Answers = Vec<Result<Answer, String>>;
 
 /// Takes all texts through a verb.
 pub(crate) struct Stream<'a> {
@@ -160,8 +170,7 @@ impl Stream<'_> {
     /// Rejects a text that is too long, if that is what the user wants.
     fn check(&self, answer: Answer) -> Result<Answer, String> {
         if answer.truncated > 0 && self.on_truncate == OnTruncate::Error {
-            let tokens = answer.tokens + answer.truncated;
-            return Err(format!("{tokens} tokens, and the model takes {}", self.limit));
+            return Err(too_long(answer.tokens + answer.truncated, self.limit));
         }
         Ok(answer)
     }
@@ -189,6 +198,11 @@ impl Stream<'_> {
             ));
         }
     }
+}
+
+/// Why a text is rejected that has more tokens than the model takes.
+pub(crate) fn too_long(tokens: usize, limit: usize) -> String {
+    format!("{tokens} tokens, and the model takes {limit}")
 }
 
 /// `1 word`, `2 words`.

@@ -11,10 +11,10 @@ use serde::Serialize;
 use crate::console::Console;
 use crate::input::Input;
 use crate::lines::Text;
-use crate::model::{SENTENCES, resolve_model};
+use crate::model::{SENTENCES, resolve_model, warn};
 use crate::options::{Format, InputOptions, OnTruncate};
 use crate::outcome::{Failure, Outcome};
-use crate::stream::{Answer, Stream, Verb};
+use crate::stream::{Answer, Answers, Stream, Verb};
 
 /// Bytes of text that are shared out between the threads at once.
 const BATCH_BYTES: usize = 1 << 20;
@@ -50,7 +50,7 @@ pub(crate) struct Options {
 pub(crate) fn run(options: Options, console: &Console) -> Result<Outcome, Failure> {
     let folder = resolve_model(&options.model, console)?;
     let tokenizer = open(&folder).map_err(Failure::model(&options.model))?;
-    tokenizer.warnings().iter().for_each(|warning| console.note(warning));
+    warn(&tokenizer, console);
     let input = Input::open(options.input, console)?;
     let encode = EncodeOptions {
         add_special_tokens: !options.no_special_tokens,
@@ -90,7 +90,7 @@ impl Verb for Tokenize {
         self.bytes >= BATCH_BYTES
     }
 
-    fn run(&mut self) -> Result<Vec<Result<Answer, String>>, Failure> {
+    fn run(&mut self) -> Result<Answers, Failure> {
         let memory = || (Encoding::default(), Scratch::new());
         let answers = self.texts.par_iter().map_init(memory, |(encoding, scratch), text| {
             let Text { text, pair } = text;
