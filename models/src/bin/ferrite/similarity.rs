@@ -47,7 +47,9 @@ impl Similarities {
                 rows.iter().map(|(.., other)| cosine(vector, other) as f32).collect();
             match self.format {
                 Format::Text => {
-                    let cells = cosines.iter().map(|cosine| format!("{cosine:>6.2}"));
+                    // Adding zero takes the sign off a zero.
+                    let round = |cosine: f32| (cosine * 100.0).round() / 100.0 + 0.0;
+                    let cells = cosines.iter().map(|&cosine| format!("{:>6.2}", round(cosine)));
                     let cells = cells.collect::<String>();
                     writeln!(out, "{line:>6}{cells}  {text}").expect("never fails");
                 }
