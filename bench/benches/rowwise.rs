@@ -70,7 +70,7 @@ fn rows_of_softmax(criterion: &mut Criterion) {
 }
 
 fn rows_of_layer_norm(criterion: &mut Criterion) {
-    let (x, residual) = (input(4096, 768, 3.0), input(4096, 768, 1.0));
+    let x = input(4096, 768, 3.0);
     let (gamma, beta) = (vec![1.1; 768], vec![0.1; 768]);
     let mut group = criterion.benchmark_group("layer_norm 4096x768");
     group.throughput(Throughput::Bytes(2 * size_of_val(x.as_slice()) as u64));
@@ -90,10 +90,27 @@ fn rows_of_layer_norm(criterion: &mut Criterion) {
         }
         tolerance.finish();
         time_in_place(&mut group, level.name(), &x, norm);
-        let name = format!("{level}, residual added (half as many bytes again)");
-        time_in_place(&mut group, &name, &x, |y| {
+    }
+    group.finish();
+}
+
+fn rows_of_add_layer_norm(criterion: &mut Criterion) {
+    let (x, residual) = (input(4096, 768, 3.0), input(4096, 768, 1.0));
+    let (gamma, beta) = (vec![1.1; 768], vec![0.1; 768]);
+    let mut group = criterion.benchmark_group("add_layer_norm 4096x768");
+    // Two matrices are read and one is written.
+    group.throughput(Throughput::Bytes(3 * size_of_val(x.as_slice()) as u64));
+    for level in Level::available() {
+        let norm = |y: MatMut<'_>| {
             add_layer_norm(level, y, residual.view(), &gamma, &beta, 1e-12);
-        });
+        };
+        let mut y = x.clone();
+        norm(y.view_mut());
+        let sum = Matrix::from_fn(4096, 768, |row, col| x.row(row)[col] + residual.row(row)[col]);
+        let mut expected = x.clone();
+        layer_norm(level, sum.view(), &gamma, &beta, 1e-12, expected.view_mut());
+        assert!(y == expected, "{level}: add_layer_norm differs from an addition and layer_norm");
+        time_in_place(&mut group, level.name(), &x, norm);
     }
     group.finish();
 }
@@ -143,6 +160,6 @@ fn quick() -> Criterion {
 criterion_group! {
     name = benches;
     config = quick().sample_size(20);
-    targets = rows_of_softmax, rows_of_layer_norm, elements_of_activations
+    targets = rows_of_softmax, rows_of_layer_norm, rows_of_add_layer_norm, elements_of_activations
 }
 criterion_main!(benches);

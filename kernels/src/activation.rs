@@ -44,20 +44,20 @@ impl Activation {
     pub(crate) fn apply_row<S: Simd>(self, s: S, x: &mut [f32]) {
         // One loop for each function, not one choice for each vector.
         macro_rules! map {
-            ($f:ident) => {
+            ($activation:ident) => {
                 map_row(
                     s,
                     x,
                     #[inline(always)]
-                    |x| $f(s, x),
+                    |x| Activation::$activation.apply_vector(s, x),
                 )
             };
         }
         match self {
-            Activation::Gelu => map!(gelu),
-            Activation::GeluTanh => map!(gelu_tanh),
-            Activation::Relu => map!(relu),
-            Activation::Tanh => map!(tanh),
+            Activation::Gelu => map!(Gelu),
+            Activation::GeluTanh => map!(GeluTanh),
+            Activation::Relu => map!(Relu),
+            Activation::Tanh => map!(Tanh),
         }
     }
 
@@ -92,7 +92,7 @@ fn gelu<S: Simd>(s: S, x: S::F32) -> S::F32 {
 #[inline(always)]
 fn gelu_tanh<S: Simd>(s: S, x: S::F32) -> S::F32 {
     /// -2 sqrt(2/pi), and 0.044715 times it.
-    const LINEAR: f32 = -1.595_769_1;
+    const LINEAR: f32 = -1.595_769_2;
     const CUBIC: f32 = -0.071_354_814;
     // Below -11 the power is infinite and the result zero: with the limit, at -infinity as well.
     let x = s.splat(-11.0).max(x);

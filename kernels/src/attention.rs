@@ -143,7 +143,7 @@ impl Attention<'_> {
         assert_eq!(queries.total(), q.rows(), "rows of the queries and of their sequences");
         assert_eq!(keys.total(), k.rows(), "rows of the keys and of their sequences");
         assert_eq!(queries.len(), keys.len(), "sequences of queries and of keys");
-        let divides = |cols: usize| if heads == 0 { cols == 0 } else { cols % heads == 0 };
+        let divides = |cols: usize| cols.is_multiple_of(heads);
         assert!(
             divides(q.cols()) && divides(v.cols()),
             "{heads} heads share {} columns of queries and {} of values",

@@ -28,8 +28,11 @@ pub fn layer_norm(
     check_parameters(x.cols(), gamma, beta);
     dispatch!(level, s => {
         for row in 0..x.rows() {
-            let (x, out) = (x.row(row), out.row_mut(row));
+            let x = x.row(row);
             let moments = Moments::of_row(s, x, eps);
+            // One length for all, so that one check of the bounds serves for all.
+            let (gamma, beta) = (&gamma[..x.len()], &beta[..x.len()]);
+            let out = &mut out.row_mut(row)[..x.len()];
             for_each_vector(
                 s,
                 x.len(),
@@ -170,9 +173,12 @@ pub(crate) fn add_layer_norm_row<S: Simd>(
     beta: &[f32],
     eps: f32,
 ) {
+    // One length for all, so that one check of the bounds serves for all.
+    let n = x.len();
+    let (residual, gamma, beta) = (&residual[..n], &gamma[..n], &beta[..n]);
     let sum = sum_vectors(
         s,
-        x.len(),
+        n,
         #[inline(always)]
         |at| {
             let y = s.load_or(&x[at.clone()], 0.0) + s.load_or(&residual[at.clone()], 0.0);

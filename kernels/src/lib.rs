@@ -36,6 +36,7 @@
 mod activation;
 mod attention;
 mod embedding;
+mod gemm;
 mod layer_norm;
 mod level;
 mod math;
@@ -48,7 +49,6 @@ mod simd;
 mod softmax;
 
 pub mod elementwise;
-pub mod gemm;
 #[cfg(any(test, feature = "testing"))]
 pub mod reference;
 #[cfg(any(test, feature = "testing"))]

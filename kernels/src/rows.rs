@@ -11,7 +11,7 @@ use crate::simd::{F32s, Simd};
 #[inline(always)]
 pub(crate) fn for_each_vector<S: Simd>(_: S, n: usize, mut f: impl FnMut(Range<usize>)) {
     let mut start = 0;
-    while n - start >= S::LANES {
+    while start + S::LANES <= n {
         f(start..start + S::LANES);
         start += S::LANES;
     }
@@ -54,14 +54,14 @@ pub(crate) fn sum_vectors<S: Simd>(
     while start < n {
         let end = n.min(start + BLOCK * S::LANES);
         let mut sums = [s.splat(0.0); ACCUMULATORS];
-        while end - start >= ACCUMULATORS * S::LANES {
+        while start + ACCUMULATORS * S::LANES <= end {
             for sum in &mut sums {
                 *sum = *sum + term(start..start + S::LANES);
                 start += S::LANES;
             }
         }
         for sum in &mut sums {
-            if end - start >= S::LANES {
+            if start + S::LANES <= end {
                 *sum = *sum + term(start..start + S::LANES);
                 start += S::LANES;
             } else if start < end {

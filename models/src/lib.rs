@@ -5,6 +5,8 @@ pub mod bert;
 pub mod checkpoint;
 mod error;
 mod files;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod sentence;
 pub mod tasks;
 

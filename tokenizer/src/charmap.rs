@@ -1,21 +1,19 @@
 //! The normalisation as one table look-up a character.
 
-use crate::normalize::{Class, Rules};
+use std::ops::Range;
 
-/// Characters below this are in the table; those above, ideographs nearly
-/// all, are classified when they come.
-const END: u32 = 0x20000;
+use crate::normalize::{Class, Expansion, Normalized, Rules};
+use crate::pages::Pages;
+use crate::unicode::Unicode;
 
 /// What becomes of each character under the given rules.
-///
-/// Two stages: pages of 256 characters, equal pages stored once.
 #[derive(Clone, Debug)]
 pub(crate) struct CharMap {
     rules: Rules,
-    pages: Vec<Class>,
-    page_of: Vec<u16>,
+    unicode: Unicode,
+    classes: Pages<Class>,
     /// The lists of [`Class::Many`].
-    lists: Vec<Vec<Class>>,
+    lists: Vec<Expansion>,
     ascii: [Byte; 256],
 }
 
@@ -34,36 +32,19 @@ pub(crate) enum Byte {
 
 impl CharMap {
     pub(crate) fn new(rules: Rules) -> Self {
-        let mut map = Self {
-            rules,
-            pages: Vec::new(),
-            page_of: Vec::with_capacity((END / 256) as usize),
-            lists: Vec::new(),
-            ascii: [Byte::Other; 256],
-        };
-        let mut many = Vec::new();
-        let mut page = Vec::with_capacity(256);
-        for first in (0..END).step_by(256) {
-            page.clear();
-            page.extend((first..first + 256).map(|c| match char::from_u32(c) {
-                Some(c) => match rules.classify(c, &mut many) {
-                    Class::Many(_) => {
-                        map.lists.push(many.clone());
-                        Class::Many(map.lists.len() as u32 - 1)
-                    }
-                    // So that pages of ideographs are equal.
-                    Class::Alone(d) if d == c => Class::Alone('\0'),
-                    class => class,
-                },
-                None => Class::Keep,
-            }));
-            // Long stretches of equal pages follow one another.
-            let known = map.pages.chunks(256).rposition(|known| known == page);
-            map.page_of.push(known.unwrap_or(map.pages.len() / 256) as u16);
-            if known.is_none() {
-                map.pages.extend_from_slice(&page);
+        let unicode = Unicode::new(rules.dialect);
+        let mut lists = Vec::new();
+        let mut many = Expansion::EMPTY;
+        let classes = Pages::new(Class::Keep, |c| match rules.classify(&unicode, c, &mut many) {
+            Class::Many(_) => {
+                lists.push(many);
+                Class::Many(lists.len() as u32 - 1)
             }
-        }
+            // So that pages of ideographs are equal.
+            Class::Alone(d) if d == c => Class::Alone('\0'),
+            class => class,
+        });
+        let mut map = Self { rules, unicode, classes, lists, ascii: [Byte::Other; 256] };
         for byte in 0..128u8 {
             map.ascii[byte as usize] = match map.class(byte as char) {
                 Class::Keep => Byte::Word(byte),
@@ -81,20 +62,27 @@ impl CharMap {
         &self.rules
     }
 
+    /// Whether a normalised character is a word by itself.
+    #[inline]
+    pub(crate) fn is_punctuation(&self, c: char) -> bool {
+        self.unicode.get(c).punctuation
+    }
+
+    /// The exact way: see [`Rules::normalize`].
+    pub(crate) fn normalize(&self, text: &str, range: Range<usize>, out: &mut Normalized) {
+        self.rules.normalize(&self.unicode, text, range, out);
+    }
+
     /// The class of a character.
     #[inline]
     pub(crate) fn class(&self, c: char) -> Class {
-        let code = c as u32;
-        if code >= END {
-            return match self.rules.classify(c, &mut Vec::new()) {
+        match self.classes.get(c) {
+            Some(Class::Alone('\0')) => Class::Alone(c),
+            Some(class) => class,
+            None => match self.rules.classify(&self.unicode, c, &mut { Expansion::EMPTY }) {
                 Class::Many(_) => Class::Exact,
                 class => class,
-            };
-        }
-        let page = self.page_of[(code / 256) as usize] as usize;
-        match self.pages[page * 256 + (code % 256) as usize] {
-            Class::Alone('\0') => Class::Alone(c),
-            class => class,
+            },
         }
     }
 
@@ -106,7 +94,7 @@ impl CharMap {
 
     /// The characters that [`Class::Many`] stands for.
     pub(crate) fn list(&self, many: u32) -> &[Class] {
-        &self.lists[many as usize]
+        self.lists[many as usize].classes()
     }
 }
 
@@ -145,11 +133,13 @@ mod tests {
                     lowercase: true,
                 };
                 let map = CharMap::new(rules);
-                let mut many = Vec::new();
+                let mut many = Expansion::EMPTY;
                 for c in '\0'..=char::MAX {
-                    match (map.class(c), rules.classify(c, &mut many)) {
-                        (Class::Many(list), Class::Many(_)) => assert_eq!(map.list(list), many),
-                        (Class::Exact, Class::Many(_)) => assert!(c as u32 >= END),
+                    match (map.class(c), rules.classify(&map.unicode, c, &mut many)) {
+                        (Class::Many(list), Class::Many(_)) => {
+                            assert_eq!(map.list(list), many.classes())
+                        }
+                        (Class::Exact, Class::Many(_)) => assert!(map.classes.get(c).is_none()),
                         (found, expected) => assert_eq!(found, expected, "{c:?}"),
                     }
                 }

@@ -186,6 +186,8 @@ impl Tokenizer {
             return Err(Error::TooLong { bytes: text.len(), limit: MAX_BYTES });
         }
         tokens.clear();
+        // English has a token to four bytes or so.
+        tokens.reserve(text.len() / 4);
         let mut words = 0;
         self.added.split_written(text, |part| match part {
             Part::Token(id, range) => {
@@ -217,7 +219,7 @@ impl Tokenizer {
             tokens.truncate(before.0);
             *words = before.1;
         }
-        self.map.rules().normalize(text, start, end, normalized);
+        self.map.normalize(text, start..end, normalized);
         self.added.split_normalized(&normalized.text, |part| match part {
             Part::Token(id, range) => {
                 let places = Places::Listed(&normalized.places);
@@ -241,7 +243,10 @@ impl Tokenizer {
         tokens: &mut Vec<Token>,
         pieces: &mut Vec<Piece>,
     ) {
-        if self.wordpiece.encode(word.bytes, word.chars, pieces) {
+        if let Some(id) = word.key.and_then(|key| self.words.get(&key)) {
+            let (start, end) = word.places.span(0, word.bytes.len());
+            tokens.push(Token { id, start, end, word: *words });
+        } else if self.wordpiece.encode(word.bytes, word.chars, pieces) {
             let mut at = 0;
             for piece in pieces.iter() {
                 let (start, end) = word.places.span(at, at + piece.len as usize);
@@ -267,6 +272,13 @@ struct Assembly<'a> {
 impl Assembly<'_> {
     /// Appends the given ranges of both sequences, as the template has it.
     fn write(&self, ranges: [Range<usize>; 2], out: &mut Encoding) {
+        let len = ranges[0].len() + ranges[1].len() + self.template.specials();
+        out.ids.reserve(len);
+        out.type_ids.reserve(len);
+        out.offsets.reserve(len);
+        out.special_tokens_mask.reserve(len);
+        out.word_ids.reserve(len);
+        out.sequence_ids.reserve(len);
         for slot in &self.template.slots {
             match *slot {
                 Slot::Special { ref ids, type_id } if self.specials => {

@@ -42,6 +42,24 @@
 //! crate, and ids and offsets are equal to that crate's, release 0.22, on
 //! every code point. Padding is never added: Ferrite packs sequences.
 //!
+//! # Where it departs from the `tokenizers` crate
+//!
+//! - What that crate panics on is a typed [`Error`]: a stride as long as a
+//!   window, a length shorter than the special tokens.
+//! - Files that contradict themselves are refused: doubled tokens or ids, a
+//!   missing unknown token, a template with a token that is not there.
+//! - [`Tokenizer::decode`] refuses ids that no token has, instead of leaving
+//!   them out.
+//! - Overflowing windows are made on request only, and listed once each.
+//! - Whether a letter touches a `single_word` token is decided with today's
+//!   Unicode. An added token that normalisation empties is not looked for.
+//!
+//! Its rewrite, 1.0.0-rc.3, takes decompositions and punctuation from newer
+//! Unicode tables than 0.22 and so gives other ids for characters that are
+//! younger than 2016.
+//!
+//! # Time
+//!
 //! All steps take time linear in the text, whatever the text and vocabulary.
 //! For many texts, [`Tokenizer::encode_into`] reuses its memory.
 #![forbid(unsafe_code)]
@@ -54,6 +72,7 @@ mod error;
 mod frozen;
 mod json;
 mod normalize;
+mod pages;
 mod pre_tokenize;
 mod template;
 mod tokenizer;
@@ -62,6 +81,7 @@ mod truncate;
 mod unicode;
 mod vocab;
 mod wordpiece;
+mod words;
 
 pub use added::AddedToken;
 pub use encode::{EncodeOptions, Encoding, Scratch};

@@ -8,12 +8,11 @@
 //! the few characters whose neighbours matter ([`Class::Exact`]) and for
 //! added tokens that are looked for in normalised text.
 
+use std::ops::Range;
+
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
-use crate::unicode::{
-    combining_class, decompose, is_cjk, is_control, is_final_sigma, is_nonspacing_mark,
-    is_punctuation,
-};
+use crate::unicode::{Unicode, combining_class, decompose, is_cjk, is_final_sigma};
 
 /// Whose reading of the rules. They agree on nearly all text.
 ///
@@ -73,12 +72,33 @@ pub(crate) enum Class {
     Exact,
 }
 
+/// The classes of the characters that one character becomes: at most four by
+/// decomposition, and each at most three by lower-casing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expansion {
+    classes: [Class; 12],
+    len: usize,
+}
+
+impl Expansion {
+    pub(crate) const EMPTY: Self = Self { classes: [Class::Drop; 12], len: 0 };
+
+    fn push(&mut self, class: Class) {
+        self.classes[self.len] = class;
+        self.len += 1;
+    }
+
+    pub(crate) fn classes(&self) -> &[Class] {
+        &self.classes[..self.len]
+    }
+}
+
 impl Rules {
     /// The class of `c`. The characters of `Class::Many` are left in `many`,
     /// and the payload is 0.
-    pub(crate) fn classify(&self, c: char, many: &mut Vec<Class>) -> Class {
+    pub(crate) fn classify(&self, unicode: &Unicode, c: char, many: &mut Expansion) -> Class {
         let dialect = self.dialect;
-        if self.clean_text && (matches!(c, '\0' | '\u{FFFD}') || is_control(dialect, c)) {
+        if self.clean_text && (matches!(c, '\0' | '\u{FFFD}') || unicode.get(c).control) {
             return Class::Drop;
         }
         if c.is_whitespace() {
@@ -91,13 +111,13 @@ impl Rules {
             return Class::Hangul;
         }
         let alone = self.split_cjk && is_cjk(dialect, c);
-        many.clear();
+        *many = Expansion::EMPTY;
         let mut combining = false;
         let mut push = |d: char| {
             let mut push_one = |d: char| {
                 many.push(if d.is_whitespace() {
                     Class::Space
-                } else if alone || is_punctuation(dialect, d) {
+                } else if alone || unicode.get(d).punctuation {
                     Class::Alone(d)
                 } else {
                     Class::To(d)
@@ -107,15 +127,16 @@ impl Rules {
         };
         if self.strip_accents {
             decompose(dialect, c, |d| {
-                if !is_nonspacing_mark(dialect, d) {
-                    combining |= combining_class(dialect, d) != 0;
+                let properties = unicode.get(d);
+                if !properties.mark {
+                    combining |= properties.combining != 0;
                     push(d);
                 }
             });
         } else {
             push(c);
         }
-        match many[..] {
+        match *many.classes() {
             // Marks that stay are put in canonical order with their neighbours.
             _ if combining => Class::Exact,
             [] => Class::Drop,
@@ -137,8 +158,14 @@ impl Rules {
     }
 
     /// The exact way: normalises `text[start..end]` step by step.
-    pub(crate) fn normalize(&self, text: &str, start: usize, end: usize, out: &mut Normalized) {
-        self.clean(text, start, end, &mut out.symbols);
+    pub(crate) fn normalize(
+        &self,
+        unicode: &Unicode,
+        text: &str,
+        range: Range<usize>,
+        out: &mut Normalized,
+    ) {
+        self.clean(unicode, text, range, &mut out.symbols);
         if self.composes() {
             compose(&out.symbols, &mut out.other);
             std::mem::swap(&mut out.symbols, &mut out.other);
@@ -147,7 +174,7 @@ impl Rules {
             lower_final_sigmas(&mut out.symbols);
         }
         if self.strip_accents {
-            self.strip(&out.symbols, &mut out.other, &mut out.run);
+            self.strip(unicode, &out.symbols, &mut out.other, &mut out.run);
             std::mem::swap(&mut out.symbols, &mut out.other);
         }
         out.text.clear();
@@ -167,13 +194,14 @@ impl Rules {
 
     /// Removes control characters, maps white space to the space, puts spaces
     /// around ideographs.
-    fn clean(&self, text: &str, start: usize, end: usize, out: &mut Vec<Symbol>) {
+    fn clean(&self, unicode: &Unicode, text: &str, range: Range<usize>, out: &mut Vec<Symbol>) {
         out.clear();
-        for (i, c) in text[start..end].char_indices() {
+        let start = range.start;
+        for (i, c) in text[range].char_indices() {
             let place = ((start + i) as u32, (start + i + c.len_utf8()) as u32);
             let cleaned = if !self.clean_text {
                 c
-            } else if matches!(c, '\0' | '\u{FFFD}') || is_control(self.dialect, c) {
+            } else if matches!(c, '\0' | '\u{FFFD}') || unicode.get(c).control {
                 continue;
             } else if c.is_whitespace() {
                 ' '
@@ -195,7 +223,13 @@ impl Rules {
     /// Canonical ordering moves marks past each other. As the reference does,
     /// places stay in the order of the text: the nth character that heads a
     /// decomposition gets the place of the nth character before the step.
-    fn strip(&self, symbols: &[Symbol], out: &mut Vec<Symbol>, run: &mut Vec<Decomposed>) {
+    fn strip(
+        &self,
+        unicode: &Unicode,
+        symbols: &[Symbol],
+        out: &mut Vec<Symbol>,
+        run: &mut Vec<Decomposed>,
+    ) {
         out.clear();
         run.clear();
         let mut next = 0;
@@ -203,7 +237,7 @@ impl Rules {
             sort_by_class(run);
             for part in run.drain(..) {
                 next += usize::from(part.head);
-                if !is_nonspacing_mark(self.dialect, part.c) {
+                if !unicode.get(part.c).mark {
                     // A decomposition's head is ordered before its tail, so next > 0.
                     out.push(Symbol { c: part.c, place: symbols[next.max(1) - 1].place });
                 }
@@ -212,7 +246,7 @@ impl Rules {
         for symbol in symbols {
             let mut head = true;
             decompose(self.dialect, symbol.c, |c| {
-                let class = combining_class(self.dialect, c);
+                let class = unicode.get(c).combining;
                 if class == 0 {
                     flush(run);
                 }
@@ -313,8 +347,12 @@ mod tests {
     use super::*;
 
     fn exact(rules: Rules, text: &str) -> Normalized {
+        exact_with(&Unicode::new(rules.dialect), rules, text)
+    }
+
+    fn exact_with(unicode: &Unicode, rules: Rules, text: &str) -> Normalized {
         let mut out = Normalized::default();
-        rules.normalize(text, 0, text.len(), &mut out);
+        rules.normalize(unicode, text, 0..text.len(), &mut out);
         out
     }
 
@@ -359,12 +397,14 @@ mod tests {
             let strip = Rules { lowercase: false, clean_text: false, ..uncased(dialect) };
             let lower = Rules { strip_accents: false, ..strip };
             let lower = Rules { lowercase: true, ..lower };
+            let unicode = Unicode::new(dialect);
+            let exact = |rules, text: &str| exact_with(&unicode, rules, text).text;
             for c in '\0'..=char::MAX {
                 if c == 'Σ' {
                     continue;
                 }
-                let a = exact(strip, &exact(lower, &c.to_string()).text).text;
-                let b = exact(lower, &exact(strip, &c.to_string()).text).text;
+                let a = exact(strip, &exact(lower, &c.to_string()));
+                let b = exact(lower, &exact(strip, &c.to_string()));
                 // Setting ideographs apart twice doubles the spaces.
                 assert_eq!(a.trim(), b.trim(), "{c:?} {dialect:?}");
             }

@@ -2,11 +2,13 @@
 
 use crate::charmap::{Byte, CharMap, jamo};
 use crate::normalize::{Class, Normalized};
-use crate::unicode::is_punctuation;
+use crate::words::Key;
 
 /// A normalised word on its way to WordPiece.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Word<'a> {
+    /// Its key, if it is short.
+    pub(crate) key: Option<Key>,
     /// Its bytes, UTF-8.
     pub(crate) bytes: &'a [u8],
     /// Its length in characters.
@@ -62,6 +64,7 @@ impl WordBuffer {
     fn flush(&mut self, emit: &mut impl FnMut(Word<'_>)) {
         if self.chars > 0 {
             emit(Word {
+                key: Key::new(&self.bytes),
                 bytes: &self.bytes,
                 chars: self.chars,
                 places: Places::Listed(&self.places),
@@ -85,40 +88,69 @@ pub(crate) fn stream(
     mut emit: impl FnMut(Word<'_>),
 ) -> bool {
     let bytes = &text.as_bytes()[..end];
+    let lowercase = map.rules().lowercase;
     let mut i = start;
     while i < end {
-        match map.byte(bytes[i]) {
+        // Most words are a few letters or digits, then a space or a mark.
+        let key = Key::alphanumeric(&bytes[i..], lowercase);
+        let next = i + key.len();
+        let after = bytes.get(next).map_or(Byte::Space, |&byte| map.byte(byte));
+        if key.len() > 0 && matches!(after, Byte::Space | Byte::Alone) {
+            let places = Places::From(i as u32);
+            emit(Word {
+                key: Some(key),
+                bytes: &key.bytes()[..key.len()],
+                chars: key.len(),
+                places,
+            });
+            i = next;
+        }
+        match bytes.get(i).map_or(Byte::Space, |&byte| map.byte(byte)) {
             Byte::Space => i += 1,
             Byte::Alone => {
-                let word = Word { bytes: &bytes[i..=i], chars: 1, places: Places::From(i as u32) };
-                emit(word);
+                let byte = &bytes[i..=i];
+                let places = Places::From(i as u32);
+                emit(Word { key: Key::new(byte), bytes: byte, chars: 1, places });
                 i += 1;
             }
-            Byte::Word(_) | Byte::Other => {
-                // An ASCII word is as long as what it was in the text.
-                let first = i;
-                buffer.clear();
-                while i < end
-                    && let Byte::Word(byte) = map.byte(bytes[i])
-                {
-                    buffer.bytes.push(byte);
-                    i += 1;
-                }
-                if i == end || map.byte(bytes[i]) != Byte::Other {
-                    let places = Places::From(first as u32);
-                    emit(Word { bytes: &buffer.bytes, chars: i - first, places });
-                    continue;
-                }
-                buffer.chars = i - first;
-                buffer.places.extend((first..i).map(|at| (at as u32, at as u32 + 1)));
-                match stream_word(map, text, i, end, buffer, &mut emit) {
-                    Some(next) => i = next,
-                    None => return false,
-                }
-            }
+            Byte::Word(_) | Byte::Other => match word(map, text, i, end, buffer, &mut emit) {
+                Some(next) => i = next,
+                None => return false,
+            },
         }
     }
     true
+}
+
+/// Emits the word at `start`, of any kind, and whatever single characters
+/// follow it directly; returns where it ended. `None` as `stream`'s false.
+fn word(
+    map: &CharMap,
+    text: &str,
+    start: usize,
+    end: usize,
+    buffer: &mut WordBuffer,
+    emit: &mut impl FnMut(Word<'_>),
+) -> Option<usize> {
+    let bytes = &text.as_bytes()[..end];
+    let mut i = start;
+    buffer.clear();
+    while i < end
+        && let Byte::Word(byte) = map.byte(bytes[i])
+    {
+        buffer.bytes.push(byte);
+        i += 1;
+    }
+    let chars = i - start;
+    if i == end || map.byte(bytes[i]) != Byte::Other {
+        // An ASCII word is as long as what it was in the text.
+        let places = Places::From(start as u32);
+        emit(Word { key: Key::new(&buffer.bytes), bytes: &buffer.bytes, chars, places });
+        return Some(i);
+    }
+    buffer.chars = chars;
+    buffer.places.extend((start..i).map(|at| (at as u32, at as u32 + 1)));
+    stream_word(map, text, i, end, buffer, emit)
 }
 
 /// Goes on from `start` to the end of a word that is not plain ASCII.
@@ -171,15 +203,16 @@ pub(crate) fn split(
     let text = &normalized.text;
     let mut emit_range = |start: usize, end: usize, chars: usize| {
         if chars > 0 {
+            let bytes = &text.as_bytes()[start..end];
             let places = Places::Listed(&normalized.places[start..end]);
-            emit(Word { bytes: &text.as_bytes()[start..end], chars, places });
+            emit(Word { key: Key::new(bytes), bytes, chars, places });
         }
     };
     let (mut first, mut chars) = (start, 0);
     for (at, c) in text[start..end].char_indices() {
         let at = start + at;
         let next = at + c.len_utf8();
-        let alone = is_punctuation(map.rules().dialect, c);
+        let alone = map.is_punctuation(c);
         if alone || c.is_whitespace() {
             emit_range(first, at, chars);
             emit_range(at, next, usize::from(alone));

@@ -13,6 +13,7 @@ use crate::template::{Slot, Template};
 use crate::truncate::Truncation;
 use crate::vocab::{Place, Vocab, parse_lines};
 use crate::wordpiece::WordPiece;
+use crate::words::WordTable;
 
 /// A BERT tokenizer: text to ids and back.
 ///
@@ -21,6 +22,7 @@ use crate::wordpiece::WordPiece;
 pub struct Tokenizer {
     pub(crate) map: CharMap,
     pub(crate) added: Added,
+    pub(crate) words: WordTable,
     pub(crate) wordpiece: WordPiece,
     pub(crate) vocab: Vocab,
     /// The id of words that the vocabulary cannot spell.
@@ -286,13 +288,15 @@ impl Tokenizer {
             }
             added.push((token.clone(), id));
         }
+        let map = CharMap::new(rules);
         let added = match dialect {
             Dialect::Google => Added::not_found(added),
-            Dialect::HfSlow | Dialect::HfFast => Added::new(added, |text| normalized(&rules, text)),
+            Dialect::HfSlow | Dialect::HfFast => Added::new(added, |text| normalized(&map, text)),
         };
         let prefix = options.continuing_prefix.clone();
         Ok(Self {
-            map: CharMap::new(rules),
+            map,
+            words: WordTable::new(&vocab, max_chars),
             unknown,
             single: Template::bert(specials, false),
             pair: Template::bert(specials, true),
@@ -345,7 +349,8 @@ impl Tokenizer {
             }
             added.push((entry.token(), id));
         }
-        let added = Added::new(added, |text| normalized(&parsed.rules, text));
+        let map = CharMap::new(parsed.rules);
+        let added = Added::new(added, |text| normalized(&map, text));
 
         for slot in parsed.single.slots.iter().chain(&parsed.pair.slots) {
             if let Slot::Special { ids, .. } = slot
@@ -362,7 +367,8 @@ impl Tokenizer {
         }
         let id = |token: &str| added.id(token).or_else(|| wordpiece.id(token));
         Ok(Self {
-            map: CharMap::new(parsed.rules),
+            map,
+            words: WordTable::new(&vocab, model.max_input_chars_per_word),
             unknown,
             single: parsed.single,
             pair: parsed.pair,
@@ -450,9 +456,9 @@ impl Specials {
     }
 }
 
-fn normalized(rules: &Rules, text: &str) -> String {
+fn normalized(map: &CharMap, text: &str) -> String {
     let mut out = Normalized::default();
-    rules.normalize(text, 0, text.len(), &mut out);
+    map.normalize(text, 0..text.len(), &mut out);
     out.text
 }
 

@@ -5,9 +5,54 @@ use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCa
 
 use crate::frozen::{self, listed};
 use crate::normalize::Dialect;
+use crate::pages::Pages;
+
+/// What the rules ask of a character.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Properties {
+    /// Whether the clean-up step removes it.
+    pub(crate) control: bool,
+    /// Whether it is a word by itself.
+    pub(crate) punctuation: bool,
+    /// Whether it is removed as an accent.
+    pub(crate) mark: bool,
+    /// The canonical combining class, which orders the marks after a base.
+    pub(crate) combining: u8,
+}
+
+impl Properties {
+    fn of(dialect: Dialect, c: char) -> Self {
+        Self {
+            control: is_control(dialect, c),
+            punctuation: is_punctuation(dialect, c),
+            mark: is_nonspacing_mark(dialect, c),
+            combining: combining_class(dialect, c),
+        }
+    }
+}
+
+/// The properties of all characters, as a dialect sees them.
+#[derive(Clone, Debug)]
+pub(crate) struct Unicode {
+    dialect: Dialect,
+    table: Pages<Properties>,
+}
+
+impl Unicode {
+    pub(crate) fn new(dialect: Dialect) -> Self {
+        let of = |c| Properties::of(dialect, c);
+        Self { dialect, table: Pages::new(of('a'), of) }
+    }
+
+    /// The properties of a character.
+    #[inline]
+    pub(crate) fn get(&self, c: char) -> Properties {
+        self.table.get(c).unwrap_or_else(|| Properties::of(self.dialect, c))
+    }
+}
 
 /// A character that the clean-up step removes, tab and line breaks aside.
-pub(crate) fn is_control(dialect: Dialect, c: char) -> bool {
+fn is_control(dialect: Dialect, c: char) -> bool {
     use GeneralCategory as G;
     if matches!(c, '\t' | '\n' | '\r') {
         return false;
@@ -24,7 +69,7 @@ pub(crate) fn is_control(dialect: Dialect, c: char) -> bool {
 }
 
 /// ASCII symbols count, symbols of other blocks do not.
-pub(crate) fn is_punctuation(dialect: Dialect, c: char) -> bool {
+fn is_punctuation(dialect: Dialect, c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_punctuation();
     }
@@ -38,7 +83,7 @@ pub(crate) fn is_punctuation(dialect: Dialect, c: char) -> bool {
 }
 
 /// What is removed as an accent, once decomposed: general category Mn.
-pub(crate) fn is_nonspacing_mark(dialect: Dialect, c: char) -> bool {
+fn is_nonspacing_mark(dialect: Dialect, c: char) -> bool {
     let today = c.general_category() == GeneralCategory::NonspacingMark;
     match dialect {
         Dialect::HfFast => {

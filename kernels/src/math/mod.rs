@@ -25,6 +25,22 @@ fn polynomial<S: Simd, const N: usize>(s: S, x: S::F32, c: [f32; N]) -> S::F32 {
     sum
 }
 
+/// The same polynomial as two, of even and of odd powers, that are evaluated side by side.
+#[inline(always)]
+fn polynomial_in_halves<S: Simd, const N: usize>(s: S, x: S::F32, c: [f32; N]) -> S::F32 {
+    let square = x * x;
+    let mut halves = [s.splat(c[N - 2]), s.splat(c[N - 1])];
+    for k in (0..N - 2).rev() {
+        let half = &mut halves[(k + N) % 2];
+        *half = half.mul_add(square, s.splat(c[k]));
+    }
+    if N.is_multiple_of(2) {
+        halves[1].mul_add(x, halves[0])
+    } else {
+        halves[0].mul_add(x, halves[1])
+    }
+}
+
 /// Splits `x` into `(n, r)` with `x = n ln 2 + r` and `|r|` at most half of ln 2, for `|x|` up to
 /// 150.
 #[inline(always)]

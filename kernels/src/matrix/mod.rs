@@ -5,10 +5,10 @@
 //!   columns, a sequence a range of rows; neither is ever copied.
 //! - [`Segments`] says where the sequences of a packed batch begin and end.
 
-mod matrix;
+mod owned;
 mod segments;
 mod view;
 
-pub use matrix::{Element, Matrix};
+pub use owned::{Element, Matrix};
 pub use segments::{InvalidSegments, Segments};
 pub use view::{Mat, MatMut};

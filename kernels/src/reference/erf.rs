@@ -15,18 +15,20 @@ pub fn erfc(x: f64) -> f64 {
 /// 2 / sqrt(pi) e^(-x^2) (x + 2/3 x^3 + 4/15 x^5 + ...), Abramowitz and Stegun 7.1.6: all terms
 /// have the same sign.
 fn series(x: f64) -> f64 {
-    let mut term = x;
-    let mut sum = x;
-    for n in 1..120 {
-        term *= 2.0 * x * x / f64::from(2 * n + 1);
+    let (mut term, mut sum, mut before, mut n) = (x, x, 0.0, 1.0);
+    while sum != before {
+        before = sum;
+        term *= 2.0 * x * x / (2.0 * n + 1.0);
         sum += term;
+        n += 1.0;
     }
     2.0 / PI.sqrt() * (-x * x).exp() * sum
 }
 
 /// e^(-x^2) / sqrt(pi) / (x + (1/2) / (x + 1 / (x + (3/2) / (x + ...)))), 7.1.14 there.
 fn continued_fraction(x: f64) -> f64 {
-    if x == f64::INFINITY {
+    // From here on the result is below the smallest f64.
+    if x > 28.0 {
         return 0.0;
     }
     let denominator = (1..=200).rev().fold(x, |tail, k| x + f64::from(k) / 2.0 / tail);

@@ -54,6 +54,7 @@ impl Simd for Avx2 {
     type F32 = Lanes;
 
     const LANES: usize = 8;
+    #[cfg(test)]
     const FUSED: bool = true;
     // 12 accumulators, 2 vectors of the weights and a broadcast leave one register spare. Two
     // loads and six broadcasts feed 12 multiply-adds.
@@ -95,7 +96,7 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn prefetch(self, x: *const f32) {
         // SAFETY: a prefetch reads nothing that a program can see, at any address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(x.cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(x.cast()) }
     }
 
     #[inline(always)]
@@ -178,11 +179,6 @@ impl F32s for Lanes {
     }
 
     #[inline(always)]
-    fn sqrt(self) -> Lanes {
-        Lanes(op!(_mm256_sqrt_ps(self.0)))
-    }
-
-    #[inline(always)]
     fn round(self) -> Lanes {
         Lanes(op!(_mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0)))
     }
@@ -210,13 +206,6 @@ impl F32s for Lanes {
     #[inline(always)]
     fn select(mask: Mask, yes: Lanes, no: Lanes) -> Lanes {
         Lanes(op!(_mm256_blendv_ps(no.0, yes.0, mask.0)))
-    }
-
-    #[inline(always)]
-    fn store(self, out: &mut [f32]) {
-        let out: &mut [f32; 8] = out.first_chunk_mut().expect("room for a full vector");
-        // SAFETY: the vector proves the instruction set; `out` is eight writable elements.
-        unsafe { _mm256_storeu_ps(out.as_mut_ptr(), self.0) }
     }
 
     #[inline(always)]

@@ -47,6 +47,7 @@ impl Simd for Avx512 {
     type F32 = Lanes;
 
     const LANES: usize = 16;
+    #[cfg(test)]
     const FUSED: bool = true;
     // 24 accumulators and three vectors of the weights: 11 loads feed 24 multiply-adds, and both
     // 8 and 48 divide the sizes of published BERTs (48 * 16 = 768, 48 * 8 = 384).
@@ -87,7 +88,7 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn prefetch(self, x: *const f32) {
         // SAFETY: a prefetch reads nothing that a program can see, at any address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(x.cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(x.cast()) }
     }
 
     #[inline(always)]
@@ -173,11 +174,6 @@ impl F32s for Lanes {
     }
 
     #[inline(always)]
-    fn sqrt(self) -> Lanes {
-        Lanes(op!(_mm512_sqrt_ps(self.0)))
-    }
-
-    #[inline(always)]
     fn round(self) -> Lanes {
         const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
         Lanes(op!(_mm512_roundscale_ps::<NEAREST>(self.0)))
@@ -204,13 +200,6 @@ impl F32s for Lanes {
     #[inline(always)]
     fn select(mask: __mmask16, yes: Lanes, no: Lanes) -> Lanes {
         Lanes(op!(_mm512_mask_blend_ps(mask, no.0, yes.0)))
-    }
-
-    #[inline(always)]
-    fn store(self, out: &mut [f32]) {
-        let out: &mut [f32; 16] = out.first_chunk_mut().expect("room for a full vector");
-        // SAFETY: the vector proves the instruction set; `out` is sixteen writable elements.
-        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), self.0) }
     }
 
     #[inline(always)]

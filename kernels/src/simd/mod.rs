@@ -35,6 +35,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     const LANES: usize;
 
     /// Whether `mul_add` rounds once. Where it does not, error bounds count one rounding more.
+    #[cfg(test)]
     const FUSED: bool;
 
     /// Rows of the matrix product's full register tile.
@@ -63,7 +64,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// - `x` is valid for reading `LANES` elements; no alignment is needed.
     unsafe fn load_ptr(self, x: *const f32) -> Self::F32;
 
-    /// Asks for the cache line at `x`, which need not be readable.
+    /// Asks for the cache line at `x`, which need not be readable, to come to the second-level cache.
     fn prefetch(self, x: *const f32);
 
     /// Multiplies a register tile: see [`crate::gemm::tile::Tile`]. Each back end lists the shapes
@@ -94,8 +95,6 @@ pub(crate) trait F32s:
     fn max(self, other: Self) -> Self;
     /// The absolute value.
     fn abs(self) -> Self;
-    /// The square root, correctly rounded.
-    fn sqrt(self) -> Self;
     /// The nearest integer, ties to even, for magnitudes below 2^22.
     fn round(self) -> Self;
     /// `self * 2^n` with one rounding, for integral `n` in [-252, 254] and finite `self` in
@@ -107,11 +106,6 @@ pub(crate) trait F32s:
     fn lt(self, other: Self) -> Self::Mask;
     /// `yes` where the mask is set, `no` elsewhere.
     fn select(mask: Self::Mask, yes: Self, no: Self) -> Self;
-    /// Writes all lanes to the front of `out`.
-    ///
-    /// # Panics
-    /// If `out` is shorter than a vector.
-    fn store(self, out: &mut [f32]);
     /// Writes as many lanes as `out` has elements, at most all.
     fn store_prefix(self, out: &mut [f32]);
     /// # Safety

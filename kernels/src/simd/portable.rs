@@ -26,6 +26,7 @@ impl Simd for Portable {
     type F32 = Lanes;
 
     const LANES: usize = 8;
+    #[cfg(test)]
     const FUSED: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
     // One vector is two SSE2 registers: 4 x 1 vectors take 8 of the 16 registers, and leave room
     // for the operands and for the product that is not fused.
@@ -135,11 +136,6 @@ impl F32s for Lanes {
     }
 
     #[inline(always)]
-    fn sqrt(self) -> Lanes {
-        Lanes(self.0.sqrt())
-    }
-
-    #[inline(always)]
     fn round(self) -> Lanes {
         // Beyond 1.5 * 2^23 the spacing of f32 is one, so the addition rounds to an integer.
         let magic = f32x8::splat(12_582_912.0);
@@ -167,11 +163,6 @@ impl F32s for Lanes {
     #[inline(always)]
     fn select(mask: f32x8, yes: Lanes, no: Lanes) -> Lanes {
         Lanes(mask.bitselect(yes.0, no.0))
-    }
-
-    #[inline(always)]
-    fn store(self, out: &mut [f32]) {
-        *out.first_chunk_mut::<8>().expect("room for a full vector") = self.0.to_array();
     }
 
     #[inline(always)]

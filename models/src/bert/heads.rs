@@ -3,7 +3,7 @@
 use ferrite_kernels::{Activation, Mat, Matrix};
 use ferrite_layers::{LayerNorm, Linear};
 
-/// `tanh(W h + b)` of each sequence's first hidden state, that of [CLS] (BERT, section 3).
+/// `tanh(W h + b)` of each sequence's first hidden state, that of `[CLS]` (BERT, section 3).
 #[derive(Debug)]
 pub struct Pooler {
     /// d_model to d_model.
@@ -11,7 +11,7 @@ pub struct Pooler {
 }
 
 impl Pooler {
-    /// One row of d_model elements for each row of `first`: the hidden states of the [CLS] tokens,
+    /// One row of d_model elements for each row of `first`: the hidden states of the `[CLS]` tokens,
     /// (sequences, d_model).
     pub fn forward(&self, first: Mat<'_>) -> Matrix<f32> {
         let mut pooled = Matrix::zeros(first.rows(), self.dense.d_out());

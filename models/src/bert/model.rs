@@ -116,7 +116,7 @@ impl Bert {
     }
 
     /// The pooled vector of each sequence, (sequences, hidden_size), from the last hidden state of
-    /// this batch; `None` if the weights have no pooler. An empty sequence has no [CLS], and is
+    /// this batch; `None` if the weights have no pooler. An empty sequence has no `[CLS]`, and is
     /// pooled from zeros.
     ///
     /// # Panics

@@ -21,11 +21,22 @@ struct IndexFile {
 
 /// Each shard's path, and the tensors that it must have.
 pub(super) fn read(path: &Path, folder: &Path) -> Result<Vec<(PathBuf, Vec<String>)>, Error> {
+    let shards = read_map(path)?.into_iter();
+    shards.map(|(name, tensors)| Ok((files::plain_name(folder, &name, path)?, tensors))).collect()
+}
+
+/// The names of the shards, each a plain one.
+#[cfg(feature = "hub")]
+pub(crate) fn shard_names(path: &Path) -> Result<Vec<String>, Error> {
+    let names = read_map(path)?.into_keys();
+    names.map(|name| files::plain_name(Path::new(""), &name, path).map(|_| name)).collect()
+}
+
+fn read_map(path: &Path) -> Result<BTreeMap<String, Vec<String>>, Error> {
     let content = files::read(path, INDEX_LIMIT)?;
     let index: IndexFile = serde_json::from_slice(&content)
         .map_err(|source| Error::Json { path: path.to_owned(), source })?;
-    let shards = index.weight_map.0.into_iter();
-    shards.map(|(name, tensors)| Ok((files::plain_name(folder, &name, path)?, tensors))).collect()
+    Ok(index.weight_map.0)
 }
 
 /// Tensors by shard. A tensor that is listed twice is found when the shards are: each has to have

@@ -28,11 +28,13 @@ use crate::files;
 
 pub use dtype::Dtype;
 pub use header::HeaderError;
+#[cfg(feature = "hub")]
+pub(crate) use index::shard_names;
 pub use names::{Names, Wanted};
 pub use report::{Fate, Ignored, LoadReport};
 
-const SINGLE_FILE: &str = "model.safetensors";
-const INDEX_FILE: &str = "model.safetensors.index.json";
+pub(crate) const SINGLE_FILE: &str = "model.safetensors";
+pub(crate) const INDEX_FILE: &str = "model.safetensors.index.json";
 
 /// The weights of a folder, their headers read and checked.
 #[derive(Debug)]

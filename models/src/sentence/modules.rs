@@ -3,6 +3,7 @@
 //! ```text
 //! modules.json                        [{"path": "1_Pooling", "type": "....models.Pooling"}, ...]
 //! sentence_bert_config.json           {"max_seq_length": 256, "do_lower_case": false}
+//! tokenizer_config.json               {"model_max_length": 256}, where the former is silent
 //! 1_Pooling/config.json               {"pooling_mode_mean_tokens": true, ...}
 //! config_sentence_transformers.json   {"prompts": {"query": "..."}, "default_prompt_name": null}
 //! ```
@@ -35,7 +36,7 @@ pub enum Pooling {
 pub struct SentenceModules {
     /// The folder of the encoder and its tokenizer, often the one that was asked for.
     pub transformer: PathBuf,
-    /// The longest sequence, special tokens included. If absent, what encoder and tokenizer allow.
+    /// The longest sequence, special tokens included. If absent, as long as the encoder allows.
     pub max_seq_length: Option<usize>,
     /// Whether texts are lowercased before they are tokenized, whatever the tokenizer does.
     pub do_lower_case: bool,
@@ -70,6 +71,12 @@ struct Module {
 struct TransformerConfig {
     max_seq_length: Option<usize>,
     do_lower_case: Option<bool>,
+}
+
+/// The length is a float, since a tokenizer without limit has 10^30.
+#[derive(Deserialize)]
+struct TokenizerConfig {
+    model_max_length: Option<f64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -141,6 +148,9 @@ impl SentenceModules {
             }
             result.max_seq_length = config.max_seq_length;
             result.do_lower_case = config.do_lower_case.unwrap_or(false);
+        }
+        if result.max_seq_length.is_none() {
+            result.max_seq_length = tokenizer_limit(&result.transformer)?;
         }
         Ok(result)
     }
@@ -215,6 +225,18 @@ fn read_pooling(path: &Path) -> Result<Vec<Pooling>, Error> {
     modes.sort();
     modes.dedup();
     Ok(modes)
+}
+
+/// The longest sequence for the tokenizer, if it has a limit. Recent versions of
+/// sentence-transformers write it nowhere else.
+fn tokenizer_limit(transformer: &Path) -> Result<Option<usize>, Error> {
+    let path = transformer.join("tokenizer_config.json");
+    if !path.exists() {
+        return Ok(None);
+    }
+    let config: TokenizerConfig = files::read_json(&path)?;
+    let limit = config.model_max_length.filter(|limit| (1.0..1e9).contains(limit));
+    Ok(limit.map(|limit| limit as usize))
 }
 
 /// The prompt that `config_sentence_transformers.json` makes the default.
@@ -303,6 +325,25 @@ mod tests {
             default_prompt: Some("query: ".to_owned()),
         };
         assert_eq!(SentenceModules::from_folder(folder.path()).unwrap(), expected);
+    }
+
+    #[test]
+    fn the_tokenizer_limits_where_nothing_else_does() {
+        let tokenizer = |limit| ("tokenizer_config.json", limit);
+        let read = |files: &[(&str, &str)]| {
+            SentenceModules::from_folder(folder(files).path()).unwrap().max_seq_length
+        };
+        let limited = tokenizer(r#"{"model_max_length": 16, "added_tokens_decoder": {}}"#);
+        assert_eq!(read(&[limited]), Some(16));
+        let silent = ("sentence_bert_config.json", r#"{"transformer_task": "feature-extraction"}"#);
+        assert_eq!(read(&[limited, silent]), Some(16));
+        let own = ("sentence_bert_config.json", r#"{"max_seq_length": 32}"#);
+        assert_eq!(read(&[limited, own]), Some(32));
+        let endless = r#"{"model_max_length": 1000000000000000019884624838656}"#;
+        for none in [endless, "{}", r#"{"model_max_length": null}"#, r#"{"model_max_length": -1}"#]
+        {
+            assert_eq!(read(&[tokenizer(none)]), None, "{none}");
+        }
     }
 
     #[test]

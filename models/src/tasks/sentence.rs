@@ -1,5 +1,6 @@
 //! Texts to vectors.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use ferrite_kernels::elementwise::{l2_normalize, scale};
@@ -181,11 +182,23 @@ impl SentenceEncoder {
         batch: &mut SentenceBatch,
     ) -> Result<(), Error> {
         let SentenceBatch { batch, truncated, unknown, encoding, scratch } = batch;
-        self.tokenizer.encode_into(text, pair, &self.options, encoding, scratch)?;
+        let text = self.prepare(text);
+        let pair = pair.map(|pair| self.lower(pair.into()));
+        self.tokenizer.encode_into(&text, pair.as_deref(), &self.options, encoding, scratch)?;
         batch.push(&encoding.ids, Some(&encoding.type_ids));
         truncated.push(encoding.truncated);
         unknown.push(encoding.unknown);
         Ok(())
+    }
+
+    /// A text with the folder's prompt before it.
+    fn prepare<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let prompted = self.modules.default_prompt.as_ref().map(|prompt| prompt.clone() + text);
+        self.lower(prompted.map_or(Cow::Borrowed(text), Cow::Owned))
+    }
+
+    fn lower<'a>(&self, text: Cow<'a, str>) -> Cow<'a, str> {
+        if self.modules.do_lower_case { text.to_lowercase().into() } else { text }
     }
 
     /// A row for each text of the batch.

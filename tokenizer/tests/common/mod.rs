@@ -139,7 +139,7 @@ pub(crate) const WORDS: &[&str] = &[
     "don't",
 ];
 
-const ENDINGS: &[&str] = &[
+pub(crate) const ENDINGS: &[&str] = &[
     "s", "ed", "ing", "er", "est", "ly", "ness", "tion", "able", "ize", "ful", "less", "ment",
     "ism", "ist", "al", "ic", "ous", "ive", "en", "un", "re", "th", "on", "in", "at", "or", "it",
 ];
