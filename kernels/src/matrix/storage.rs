@@ -118,7 +118,7 @@ mod tests {
             let mut storage = Storage::zeroed(len);
             let address = storage.as_slice::<u8>().as_ptr() as usize;
             assert_eq!(address % LINE, 0, "{len}");
-            assert!(len < HUGE_PAGE / 2 || address % HUGE_PAGE == 0, "{len}");
+            assert!(len < HUGE_PAGE / 2 || address.is_multiple_of(HUGE_PAGE), "{len}");
             assert!(storage.as_slice::<u8>().iter().all(|&byte| byte == 0));
             storage.as_mut_slice::<f32>().fill(1.5);
             let copy = storage.clone();
