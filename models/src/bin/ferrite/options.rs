@@ -1,0 +1,77 @@
+//! What several verbs are told, and in what forms they take and give data.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// Where the texts come from.
+#[derive(Args)]
+pub(crate) struct InputOptions {
+    /// The texts; if there is none, or only `-`, stdin is read, one text a line
+    #[arg(value_name = "TEXT")]
+    pub(crate) texts: Vec<String>,
+
+    /// Read the texts from a file, one a line
+    #[arg(long, value_name = "FILE", conflicts_with = "texts")]
+    pub(crate) input: Option<PathBuf>,
+
+    /// What a line is: a text, or {"text": ..., "pair": ...} (other keys are ignored)
+    #[arg(long, value_name = "FORM", value_enum, default_value_t = From::Text)]
+    pub(crate) from: From,
+}
+
+/// What a line of input is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum From {
+    /// A text.
+    Text,
+    /// An object of JSON.
+    Jsonl,
+}
+
+/// What is written for a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Something to read.
+    Text,
+    /// An object of JSON on one line.
+    #[value(alias = "json")]
+    Jsonl,
+}
+
+impl Format {
+    /// What stands in the place of a result that there is not, so that line n of the output stays
+    /// that of line n of the input.
+    pub(crate) fn rejection(self, line: u64, reason: &str) -> Vec<u8> {
+        let mut out = match self {
+            Format::Text => Vec::new(),
+            Format::Jsonl => {
+                let rejection = serde_json::json!({ "error": reason, "line": line });
+                rejection.to_string().into_bytes()
+            }
+        };
+        out.push(b'\n');
+        out
+    }
+}
+
+/// What to do with texts that are longer than the model's limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnTruncate {
+    /// Cut them, and say how many there were
+    Warn,
+    /// Reject them, as a bad line
+    Error,
+    /// Cut them without a word
+    Keep,
+}
+
+/// Numbers, each in the shortest form that reads back as the same `f32`.
+pub(crate) fn write_numbers(numbers: &[f32], separator: &[u8], out: &mut Vec<u8>) {
+    for (index, number) in numbers.iter().enumerate() {
+        if index > 0 {
+            out.extend_from_slice(separator);
+        }
+        serde_json::to_writer(&mut *out, number).expect("a vector takes everything");
+    }
+}

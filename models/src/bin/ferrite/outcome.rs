@@ -1,0 +1,62 @@
+//! How the program ends.
+
+use ferrite_models::Error;
+
+/// An end with results. The numbers are the exit codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// All is well.
+    Done = 0,
+    /// Some lines were rejected.
+    SomeRejected = 3,
+    /// `inspect` found that the model is not valid.
+    InvalidModel = 4,
+}
+
+/// An end before the end.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Nobody reads the output any more. That is no fault.
+    PipeClosed,
+    /// Anything that no other variant is for.
+    Other(String),
+    /// Wrong use of the program.
+    Usage(String),
+    /// The model cannot be had, or is not valid.
+    Model(String),
+}
+
+impl Failure {
+    /// The exit code.
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Failure::PipeClosed => 0,
+            Failure::Other(_) => 1,
+            Failure::Usage(_) => 2,
+            Failure::Model(_) => 4,
+        }
+    }
+
+    /// What to tell the user.
+    pub(crate) fn message(&self) -> Option<&str> {
+        match self {
+            Failure::PipeClosed => None,
+            Failure::Other(message) | Failure::Usage(message) | Failure::Model(message) => {
+                Some(message)
+            }
+        }
+    }
+
+    /// For `map_err`: a model that was asked for as `name` cannot be loaded.
+    pub(crate) fn model(name: &str) -> impl FnOnce(Error) -> Failure + '_ {
+        move |error| {
+            let advice = match &error {
+                Error::NoHead { .. } => "Take a model that was trained to guess words, such as \
+                     google-bert/bert-base-uncased."
+                    .to_owned(),
+                _ => format!("`ferrite inspect --model {name}` lists all that is wrong with it."),
+            };
+            Failure::Model(format!("{error}\n{advice}"))
+        }
+    }
+}
