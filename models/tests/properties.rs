@@ -28,6 +28,8 @@ struct Sizes {
     positions: usize,
     types: usize,
     tied: bool,
+    /// Of rows of two or three numbers the standard deviation is often a thousandth of the mean,
+    /// and the rounding of the mean shows: those get an epsilon that keeps the divisor above 0.3.
     epsilon: f32,
 }
 
@@ -162,7 +164,7 @@ fn named<T>(
     hidden.chain(maps).chain(heads).collect()
 }
 
-/// Compares all outputs with the naive BERT's.
+/// All outputs of the naive BERT, with the largest error allowed.
 ///
 /// Each must be within 1e-5 of its largest element, or of one if all are smaller. One rounding errs
 /// by 6e-8. A sub-layer adds products of up to some hundred terms, whose roundings partly cancel: a
@@ -173,29 +175,41 @@ fn named<T>(
 ///
 /// In narrow models the numbers of a row often nearly agree, and the small divisor makes large
 /// errors of small ones, whoever computes. The naive BERT says by how much: with every weight
-/// changed by one rounding of f32, its result moves, and 50 times that, for
-/// the many roundings on the way, is allowed as well.
-fn check_model(level: Level, folder: &Path, batch: &Batch, tolerance: &mut Tolerance) {
-    let exact = naive_outputs(&NaiveBert::load(folder), batch);
-    let moved = [1, 2].map(|seed| {
-        let mut random = Random::new(seed);
-        let mut change = |x: f64| if random.below(2) == 0 { x * (1.0 + U) } else { x * (1.0 - U) };
-        naive_outputs(&NaiveBert::load_changed(folder, &mut change), batch)
-    });
-    let bert = Bert::from_pretrained_at(level, folder).unwrap();
-    let actual = outputs(&bert, batch);
-    assert_eq!(actual.len(), exact.len());
-    for (index, ((name, actual), (_, exact))) in actual.into_iter().zip(exact).enumerate() {
-        let largest = |x: &[f64], least| x.iter().fold(least, |max: f64, x| max.max(x.abs()));
-        let scale = largest(exact.as_slice(), 1.0);
-        let moves = moved.iter().flat_map(|moved| {
-            let pairs = moved[index].1.as_slice().iter().zip(exact.as_slice());
-            pairs.map(|(moved, exact)| moved - exact)
-        });
-        let moved = largest(&moves.collect::<Vec<_>>(), 0.0);
-        let limit = 1e-5 * scale + 50.0 * moved;
+/// changed by one rounding of f32, up or down, its results move. 50 times as much, for the many
+/// roundings on the way, is allowed as well.
+fn expected(folder: &Path, batch: &Batch) -> Vec<(String, Bounded)> {
+    let mut random = Random::new(1);
+    let mut round = |x: f64| if random.below(2) == 0 { x * (1.0 + U) } else { x * (1.0 - U) };
+    let moved: Vec<_> = (0..8)
+        .map(|_| naive_outputs(&NaiveBert::load_changed(folder, &mut round), batch))
+        .collect();
+    let limited = |(index, (name, exact)): (usize, (String, Matrix<f64>))| {
+        let (mut scale, mut moves): (f64, f64) = (1.0, 0.0);
+        for (element, x) in exact.as_slice().iter().enumerate() {
+            scale = scale.max(x.abs());
+            for moved in &moved {
+                moves = moves.max((moved[index].1.as_slice()[element] - x).abs());
+            }
+        }
+        let limit = 1e-5 * scale + 50.0 * moves;
         let error = Matrix::from_fn(exact.rows(), exact.cols(), |_, _| limit);
-        Bounded { exact, error }.check(tolerance, &actual, &format!("{level} {name}"));
+        (name, Bounded { exact, error })
+    };
+    naive_outputs(&NaiveBert::load(folder), batch).into_iter().enumerate().map(limited).collect()
+}
+
+/// Compares all outputs with what is expected.
+fn check(
+    level: Level,
+    folder: &Path,
+    batch: &Batch,
+    expected: &[(String, Bounded)],
+    tolerance: &mut Tolerance,
+) {
+    let actual = outputs(&Bert::from_pretrained_at(level, folder).unwrap(), batch);
+    assert_eq!(actual.len(), expected.len());
+    for ((name, actual), (_, expected)) in actual.iter().zip(expected) {
+        expected.check(tolerance, actual, &format!("{level} {name}"));
     }
 }
 
@@ -251,9 +265,10 @@ fn the_naive_bert_is_that_of_pytorch() {
 fn a_model_that_threads_share_is_the_naive_one() {
     let folder = SHARED.write(1);
     let batch = SHARED.batch(&[129, 0, 1, 64, 30], 2);
+    let expected = expected(folder.path(), &batch);
     for_each_level(|level| {
         let mut tolerance = Tolerance::new(format!("shared {level}"));
-        in_pool(3, || check_model(level, folder.path(), &batch, &mut tolerance));
+        in_pool(3, || check(level, folder.path(), &batch, &expected, &mut tolerance));
         tolerance.finish();
     });
 }
@@ -327,6 +342,7 @@ fn sizes() -> impl Strategy<Value = Sizes> {
     (sizes, tables, switches, prop::sample::select(vec![1e-12f32, 1e-5])).prop_map(
         |(sizes, (vocabulary, positions, types), (activation, tied), epsilon)| {
             let (heads, head_size, layers, intermediate) = sizes;
+            let epsilon = if heads * head_size < 4 { 0.1 } else { epsilon };
             Sizes {
                 heads,
                 head_size,
@@ -359,9 +375,10 @@ proptest! {
     ) {
         let folder = sizes.write(seed);
         let batch = sizes.batch(&lengths(&sizes, &fractions), !seed);
+        let expected = expected(folder.path(), &batch);
         for level in Level::available() {
             let mut tolerance = Tolerance::new("bert");
-            check_model(level, folder.path(), &batch, &mut tolerance);
+            check(level, folder.path(), &batch, &expected, &mut tolerance);
             tolerance.finish();
         }
     }
