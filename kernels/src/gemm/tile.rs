@@ -81,3 +81,21 @@ pub(crate) unsafe fn run<S: Simd, const ROWS: usize, const VECTORS: usize>(s: S,
         },
     )
 }
+
+/// Runs the tile of the given shape, one of the listed numbers of rows by one of the listed numbers
+/// of vectors: `tiles!(s, (rows, vectors), tile; [1 2] x [1])`.
+macro_rules! tiles {
+    ($s:expr, ($rows:expr, $vectors:expr), $tile:expr; [$($r:literal)+] x $widths:tt) => {
+        match $rows {
+            $($r => tiles!(@vectors $s, $vectors, $tile; $r x $widths),)+
+            rows => unreachable!("no tile of {rows} rows at this level"),
+        }
+    };
+    (@vectors $s:expr, $vectors:expr, $tile:expr; $r:literal x [$($v:literal)+]) => {
+        match $vectors {
+            $($v => $crate::gemm::tile::run::<Self, $r, $v>($s, $tile),)+
+            vectors => unreachable!("no tile of {vectors} vectors at this level"),
+        }
+    };
+}
+pub(crate) use tiles;
