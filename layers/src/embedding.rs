@@ -77,6 +77,21 @@ impl BertEmbeddings {
 
 /// The Transformer's input (Attention Is All You Need, sections 3.4 and 3.5): what the token stands
 /// for, times √d_model, plus its position.
+///
+/// ```
+/// use ferrite_kernels::{Matrix, Segments};
+/// use ferrite_layers::{Embedding, Level, TransformerEmbeddings, sinusoidal};
+///
+/// let embeddings = TransformerEmbeddings {
+///     token: Embedding { table: Matrix::from_fn(10, 4, |id, _| id as f32) },
+///     position: Embedding { table: sinusoidal(512, 4) },
+///     level: Level::current(),
+/// };
+/// let mut x = Matrix::zeros(3, 4);
+/// embeddings.forward(&[7, 7, 2], &Segments::from_lengths([2, 1]), x.view_mut());
+/// assert_eq!(x.row(0), [14.0, 15.0, 14.0, 15.0]); // position 0 is sin 0, cos 0, ...
+/// assert_eq!(x.row(2), [4.0, 5.0, 4.0, 5.0]); //      and here another sequence begins
+/// ```
 #[derive(Clone, Debug)]
 pub struct TransformerEmbeddings {
     /// A row for each token of the vocabulary, often also the weight of the layer before the

@@ -1,4 +1,24 @@
-//! BERT and the Transformer: checkpoints, inference, and the program ferrite.
+//! BERT: checkpoints, inference, tasks, and the program `ferrite`.
+//!
+//! - [`SentenceEncoder`]: texts to vectors, as a folder of sentence-transformers says
+//! - [`FillMask`]: words for `[MASK]`
+//! - [`bert`]: the model itself, token by token: embeddings, layers, pooler, heads
+//! - [`checkpoint`]: safetensors files, the names of tensors in them, what became of each
+//! - [`sentence`]: the files around the encoder in a folder of sentence-transformers
+//! - `hub`, with the feature of that name: models by their names, cached or downloaded
+//!
+//! A folder as Hugging Face publishes it goes in; nothing in it is trusted: see [`Error`].
+//!
+//! ```
+//! use ferrite_models::bert::{Batch, Bert, Workspace};
+//!
+//! let bert = Bert::from_pretrained("tests/oracle/a-pretraining")?;
+//! let batch = Batch::from_ids([&[2, 17, 3][..], &[2, 40, 41, 3]]);
+//! let mut workspace = Workspace::default();
+//! let hidden = bert.encode(&batch, &mut workspace)?;
+//! assert_eq!(hidden.shape(), (7, 32));
+//! # Ok::<(), ferrite_models::Error>(())
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod bert;
@@ -14,3 +34,8 @@ pub use error::Error;
 pub use ferrite_kernels as kernels;
 pub use ferrite_tokenizer as tokenizer;
 pub use tasks::{FillMask, SentenceEncoder};
+
+/// The library example of the README is a test.
+#[cfg(all(doctest, feature = "hub"))]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -15,9 +15,6 @@ pub(crate) const ROW_BLOCK: usize = 128;
 /// second-level cache from one K block to the next.
 const PANEL_BLOCK: usize = 16;
 
-/// Elements of a cache line.
-const LINE: usize = 16;
-
 /// Elements of the largest register tile of any level.
 const MAX_TILE: usize = 8 * 48;
 
@@ -83,43 +80,45 @@ fn pass_over_panel<S: Simd>(
     let (first, depth) = block;
     let b = w.block(block, p);
     let column = w.layout.start(p) - origin;
-    let lines_per_tile = b.len().div_ceil(LINE).div_ceil(rows.len().div_ceil(S::TILE_ROWS));
-    let mut next = b.as_ptr().wrapping_add(b.len());
+    // The tiles of this panel ask for the next one evenly: a burst would hold up the sums.
+    let tiles = rows.len().div_ceil(S::TILE_ROWS);
+    let share = b.len().div_ceil(tiles);
+    let mut ahead = b.as_ptr().wrapping_add(b.len());
     for row in rows.clone().step_by(S::TILE_ROWS) {
-        for _ in 0..lines_per_tile {
-            s.prefetch(next);
-            next = next.wrapping_add(LINE);
-        }
         let tile_rows = row..rows.end.min(row + S::TILE_ROWS);
         let a = x.row_range(tile_rows).col_range(first..first + depth);
-        multiply_tile(s, a, b, w.layout.width(p), first > 0, y, row, column);
+        let tile = Tile {
+            depth,
+            a: a.as_ptr(),
+            a_row_stride: a.stride(),
+            b: b.as_ptr(),
+            b_depth_stride: w.layout.width(p),
+            c: std::ptr::null_mut(),
+            c_row_stride: y.stride(),
+            accumulate: first > 0,
+            ahead,
+            ahead_stride: share / depth,
+        };
+        run_tile(s, a, b, tile, y, row, column);
+        ahead = ahead.wrapping_add(share);
     }
 }
 
-/// One register tile, straight into `y`, or through a buffer where the panel is wider than `y`.
+/// One register tile, of which `c` is still to be set: straight into `y`, or through a buffer where
+/// the panel is wider than `y`.
 #[inline(always)]
-fn multiply_tile<S: Simd>(
+fn run_tile<S: Simd>(
     s: S,
     a: Mat<'_>,
     b: &[f32],
-    width: usize,
-    accumulate: bool,
+    tile: Tile,
     y: &mut MatMut<'_>,
     row: usize,
     column: usize,
 ) {
-    let (rows, vectors) = (a.rows(), width / S::LANES);
+    let (rows, width) = (a.rows(), tile.b_depth_stride);
+    let vectors = width / S::LANES;
     assert!(b.len() == a.cols() * width && row + rows <= y.rows() && rows * width <= MAX_TILE);
-    let tile = Tile {
-        depth: a.cols(),
-        a: a.as_ptr(),
-        a_row_stride: a.stride(),
-        b: b.as_ptr(),
-        b_depth_stride: width,
-        c: std::ptr::null_mut(),
-        c_row_stride: y.stride(),
-        accumulate,
-    };
     if column + width <= y.cols() {
         // SAFETY: the tile's first element lies inside `y`, by the checks above.
         let c = unsafe { y.as_mut_ptr().add(row * y.stride() + column) };
@@ -130,7 +129,7 @@ fn multiply_tile<S: Simd>(
     }
     let valid = y.cols() - column;
     let mut buffer = [0.0; MAX_TILE];
-    if accumulate {
+    if tile.accumulate {
         for r in 0..rows {
             buffer[r * width..][..valid].copy_from_slice(&y.row(row + r)[column..]);
         }

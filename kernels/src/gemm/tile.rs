@@ -22,6 +22,10 @@ pub(crate) struct Tile {
     pub(crate) c_row_stride: usize,
     /// Whether the sums are added to `c`; else they overwrite it, and `c` is not read.
     pub(crate) accumulate: bool,
+    /// What will be needed next: a line of it is asked for with each `k`. Need not be readable.
+    pub(crate) ahead: *const f32,
+    /// From one such line to the next.
+    pub(crate) ahead_stride: usize,
 }
 
 /// Runs a tile of `ROWS` rows and `VECTORS` vectors. Each element is one chain of multiply-adds in
@@ -38,10 +42,12 @@ pub(crate) unsafe fn run<S: Simd, const ROWS: usize, const VECTORS: usize>(s: S,
     s.vectorize(
         #[inline(always)]
         || {
-            let Tile { depth, a_row_stride, b_depth_stride, .. } = tile;
-            let (mut a, mut b) = (tile.a, tile.b);
+            let Tile { depth, a_row_stride, b_depth_stride, ahead_stride, .. } = tile;
+            let (mut a, mut b, mut ahead) = (tile.a, tile.b, tile.ahead);
             let mut sums = [[s.splat(0.0); VECTORS]; ROWS];
             for _ in 0..depth {
+                s.prefetch(ahead);
+                ahead = ahead.wrapping_add(ahead_stride);
                 // SAFETY: this is one `k` of the operands, which the caller grants. The pointers
                 // step past the last `k` with `wrapping_add` and are not read there.
                 unsafe {
@@ -75,3 +81,21 @@ pub(crate) unsafe fn run<S: Simd, const ROWS: usize, const VECTORS: usize>(s: S,
         },
     )
 }
+
+/// Runs the tile of the given shape, one of the listed numbers of rows by one of the listed numbers
+/// of vectors: `tiles!(s, (rows, vectors), tile; [1 2] x [1])`.
+macro_rules! tiles {
+    ($s:expr, ($rows:expr, $vectors:expr), $tile:expr; [$($r:literal)+] x $widths:tt) => {
+        match $rows {
+            $($r => tiles!(@vectors $s, $vectors, $tile; $r x $widths),)+
+            rows => unreachable!("no tile of {rows} rows at this level"),
+        }
+    };
+    (@vectors $s:expr, $vectors:expr, $tile:expr; $r:literal x [$($v:literal)+]) => {
+        match $vectors {
+            $($v => $crate::gemm::tile::run::<Self, $r, $v>($s, $tile),)+
+            vectors => unreachable!("no tile of {vectors} vectors at this level"),
+        }
+    };
+}
+pub(crate) use tiles;

@@ -7,6 +7,7 @@
 
 mod owned;
 mod segments;
+mod storage;
 mod view;
 
 pub use owned::{Element, Matrix};

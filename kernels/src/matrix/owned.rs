@@ -5,19 +5,26 @@ use std::ops::Range;
 
 use bytemuck::Pod;
 
+use super::storage::Storage;
 use super::{Mat, MatMut};
 
-/// What a matrix may hold: plain numbers whose all-zero bytes are zero.
-pub trait Element: Pod + Send + Sync {}
+/// What a matrix may hold: plain numbers whose all-zero bytes are zero. Sealed, since the storage
+/// is aligned for these.
+pub trait Element: sealed::Sealed + Pod + Send + Sync {}
 
-impl Element for f32 {}
-impl Element for f64 {}
-impl Element for u32 {}
+mod sealed {
+    pub trait Sealed {}
+}
 
-/// The unit of allocation: aligned storage without unsafe code.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C, align(64))]
-struct CacheLine([u8; 64]);
+macro_rules! element {
+    ($($number:ty),*) => {
+        $(
+            impl sealed::Sealed for $number {}
+            impl Element for $number {}
+        )*
+    };
+}
+element!(u8, u32, f32, f64);
 
 /// A row-major matrix of shape (rows, columns), without gaps, aligned to 64 bytes.
 ///
@@ -30,7 +37,7 @@ struct CacheLine([u8; 64]);
 /// ```
 #[derive(Clone)]
 pub struct Matrix<T = f32> {
-    storage: Vec<CacheLine>,
+    storage: Storage,
     rows: usize,
     cols: usize,
     element: std::marker::PhantomData<T>,
@@ -43,8 +50,12 @@ impl<T: Element> Matrix<T> {
     /// If its size in bytes overflows.
     #[track_caller]
     pub fn zeros(rows: usize, cols: usize) -> Matrix<T> {
-        let mut matrix =
-            Matrix { storage: Vec::new(), rows: 0, cols: 0, element: std::marker::PhantomData };
+        let mut matrix = Matrix {
+            storage: Storage::zeroed(0),
+            rows: 0,
+            cols: 0,
+            element: std::marker::PhantomData,
+        };
         matrix.resize(rows, cols);
         matrix
     }
@@ -83,9 +94,9 @@ impl<T: Element> Matrix<T> {
         let Some(bytes) = bytes else {
             panic!("a {rows} x {cols} matrix overflows the address space")
         };
-        let lines = bytes.div_ceil(size_of::<CacheLine>());
-        if lines > self.storage.len() {
-            self.storage.resize(lines, CacheLine([0; 64]));
+        if bytes > self.storage.len() {
+            // Whole units of all element types, so that a clone can copy it.
+            self.storage = Storage::zeroed(bytes.next_multiple_of(size_of::<u64>()));
         }
         self.rows = rows;
         self.cols = cols;
@@ -108,12 +119,12 @@ impl<T: Element> Matrix<T> {
 
     /// All elements, row after row.
     pub fn as_slice(&self) -> &[T] {
-        &bytemuck::cast_slice(&self.storage)[..self.rows * self.cols]
+        &self.storage.as_slice()[..self.rows * self.cols]
     }
 
     /// All elements, row after row.
     pub fn as_mut_slice(&mut self) -> &mut [T] {
-        &mut bytemuck::cast_slice_mut(&mut self.storage)[..self.rows * self.cols]
+        &mut self.storage.as_mut_slice()[..self.rows * self.cols]
     }
 
     /// Row `row`.

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use super::{F32s, Simd};
-use crate::gemm::tile::{Tile, run};
+use crate::gemm::tile::{Tile, tiles};
 
 /// The proof that this machine executes AVX-512 F, BW, DQ and VL.
 #[derive(Clone, Copy, Debug)]
@@ -94,35 +94,7 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn tile(self, rows: usize, vectors: usize, tile: Tile) {
         // SAFETY: the contract is handed on.
-        unsafe {
-            match (rows, vectors) {
-                (8, 3) => run::<Self, 8, 3>(self, tile),
-                (7, 3) => run::<Self, 7, 3>(self, tile),
-                (6, 3) => run::<Self, 6, 3>(self, tile),
-                (5, 3) => run::<Self, 5, 3>(self, tile),
-                (4, 3) => run::<Self, 4, 3>(self, tile),
-                (3, 3) => run::<Self, 3, 3>(self, tile),
-                (2, 3) => run::<Self, 2, 3>(self, tile),
-                (1, 3) => run::<Self, 1, 3>(self, tile),
-                (8, 2) => run::<Self, 8, 2>(self, tile),
-                (7, 2) => run::<Self, 7, 2>(self, tile),
-                (6, 2) => run::<Self, 6, 2>(self, tile),
-                (5, 2) => run::<Self, 5, 2>(self, tile),
-                (4, 2) => run::<Self, 4, 2>(self, tile),
-                (3, 2) => run::<Self, 3, 2>(self, tile),
-                (2, 2) => run::<Self, 2, 2>(self, tile),
-                (1, 2) => run::<Self, 1, 2>(self, tile),
-                (8, 1) => run::<Self, 8, 1>(self, tile),
-                (7, 1) => run::<Self, 7, 1>(self, tile),
-                (6, 1) => run::<Self, 6, 1>(self, tile),
-                (5, 1) => run::<Self, 5, 1>(self, tile),
-                (4, 1) => run::<Self, 4, 1>(self, tile),
-                (3, 1) => run::<Self, 3, 1>(self, tile),
-                (2, 1) => run::<Self, 2, 1>(self, tile),
-                (1, 1) => run::<Self, 1, 1>(self, tile),
-                _ => unreachable!("no {rows} x {vectors} tile at the level avx512"),
-            }
-        }
+        unsafe { tiles!(self, (rows, vectors), tile; [1 2 3 4 5 6 7 8] x [1 2 3]) }
     }
 }
 

@@ -6,7 +6,7 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 use wide::{f32x8, i32x8};
 
 use super::{F32s, Simd};
-use crate::gemm::tile::{Tile, run};
+use crate::gemm::tile::{Tile, tiles};
 
 /// The token of the portable level, which needs no proof.
 #[derive(Clone, Copy, Debug)]
@@ -68,15 +68,7 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn tile(self, rows: usize, vectors: usize, tile: Tile) {
         // SAFETY: the contract is handed on.
-        unsafe {
-            match (rows, vectors) {
-                (4, 1) => run::<Self, 4, 1>(self, tile),
-                (3, 1) => run::<Self, 3, 1>(self, tile),
-                (2, 1) => run::<Self, 2, 1>(self, tile),
-                (1, 1) => run::<Self, 1, 1>(self, tile),
-                _ => unreachable!("no {rows} x {vectors} tile at the portable level"),
-            }
-        }
+        unsafe { tiles!(self, (rows, vectors), tile; [1 2 3 4] x [1]) }
     }
 }
 

@@ -5,7 +5,7 @@ use ferrite_kernels::{Level, Matrix, Segments};
 use super::{LayerNorm, narrow_matrix};
 use crate::Embedding;
 
-/// LayerNorm(token[id] + segment[type] + position[place]).
+/// `LayerNorm(token[id] + segment[type] + position[place])`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BertEmbeddings {
     /// A row for each word piece.
@@ -51,7 +51,7 @@ impl BertEmbeddings {
     }
 }
 
-/// √d_model token[id] + position[place].
+/// `√d_model token[id] + position[place]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TransformerEmbeddings {
     /// A row for each token of the vocabulary.
