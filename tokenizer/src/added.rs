@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
 use crate::unicode::is_word;
 
@@ -42,6 +42,8 @@ impl AddedToken {
 pub(crate) struct Added {
     /// With their ids, by id.
     tokens: Vec<(AddedToken, u32)>,
+    /// The indices of the tokens, by content.
+    by_content: Vec<usize>,
     /// The contents of the special ones, sorted.
     specials: Vec<String>,
     written: Option<Matcher>,
@@ -57,6 +59,10 @@ struct Matcher {
 }
 
 impl Matcher {
+    /// The most bytes of patterns for which the fastest automaton is built: it takes up to a
+    /// kilobyte for each.
+    const FAST_BYTES: usize = 1 << 14;
+
     /// Patterns that normalisation has emptied are left out.
     fn new(patterns: Vec<(String, usize)>) -> Option<Self> {
         let (patterns, tokens): (Vec<_>, Vec<_>) =
@@ -64,7 +70,9 @@ impl Matcher {
         if patterns.is_empty() {
             return None;
         }
+        let bytes: usize = patterns.iter().map(String::len).sum();
         let automaton = AhoCorasick::builder()
+            .kind((bytes > Self::FAST_BYTES).then_some(AhoCorasickKind::ContiguousNFA))
             .match_kind(MatchKind::LeftmostLongest)
             .build(&patterns)
             .expect("the added tokens are far fewer than an automaton can hold");
@@ -113,7 +121,9 @@ impl Added {
         let special = tokens.iter().filter(|(token, _)| token.special);
         let mut specials: Vec<_> = special.map(|(token, _)| token.content.clone()).collect();
         specials.sort();
-        Self { tokens, specials, written: None, normalized: None }
+        let mut by_content: Vec<usize> = (0..tokens.len()).collect();
+        by_content.sort_by(|&a, &b| tokens[a].0.content.cmp(&tokens[b].0.content));
+        Self { tokens, by_content, specials, written: None, normalized: None }
     }
 
     /// Whether this is the content of a special token.
@@ -134,7 +144,9 @@ impl Added {
 
     /// The id of an added token.
     pub(crate) fn id(&self, content: &str) -> Option<u32> {
-        self.iter().find(|(token, _)| token.content == content).map(|(_, id)| id)
+        let order = |&index: &usize| self.tokens[index].0.content.as_str().cmp(content);
+        let at = self.by_content.binary_search_by(order).ok()?;
+        Some(self.tokens[self.by_content[at]].1)
     }
 
     /// Whether some are looked for in normalised text.
@@ -166,14 +178,16 @@ impl Added {
             }
             let (mut start, mut end) = (found.start(), found.end());
             if token.lstrip {
-                start = before.trim_end().len();
+                // White space that the token before has taken is gone.
+                start = before.trim_end().len().max(done);
             }
             if token.rstrip {
                 end = text.len() - after.trim_start().len();
             }
-            // White space that the token before has taken is gone.
-            start = start.max(done);
-            end = end.max(start);
+            if start >= end {
+                // And with it a token that was nothing else.
+                continue;
+            }
             if done < start {
                 emit(Part::Text(done..start));
             }
@@ -215,6 +229,15 @@ mod tests {
             split(&[strip], "a  x x\u{3000}b"),
             [Text(0..1), Token(100, 1..5), Token(100, 5..9), Text(9..10)]
         );
+        // The reference gives the second its own place again.
+        let strip = AddedToken { rstrip: true, ..AddedToken::special("x") };
+        let space = AddedToken::special(" ");
+        assert_eq!(
+            split(&[strip.clone(), space.clone()], "x "),
+            [Token(100, 0..2), Token(101, 1..2)]
+        );
+        let space = AddedToken { lstrip: true, ..space };
+        assert_eq!(split(&[strip, space], "x "), [Token(100, 0..2)]);
         let single = AddedToken { single_word: true, ..AddedToken::special("x") };
         assert_eq!(split(&[single], "ax x-x_"), [Text(0..3), Token(100, 3..4), Text(4..7)]);
     }

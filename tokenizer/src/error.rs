@@ -16,6 +16,22 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A pipe, a device or a folder where a file should be.
+    #[error("{}: not a regular file", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A file that is larger than any honest file of its kind.
+    #[error("{}: {bytes} bytes, where such a file has at most {limit}", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+        /// What is accepted.
+        limit: u64,
+    },
     /// A folder has neither `tokenizer.json` nor `vocab.txt`.
     #[error("{}: found neither tokenizer.json nor vocab.txt", dir.display())]
     NoTokenizer {

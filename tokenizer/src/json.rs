@@ -343,6 +343,10 @@ fn templates(reader: &Reader<'_>, value: Option<&RawValue>) -> Result<(Template,
     }
 }
 
+/// The most special tokens in a template. A file can ask for many with few bytes, by naming a long
+/// list of ids often.
+const MAX_SPECIALS: usize = 1024;
+
 #[derive(Deserialize)]
 struct Processing {
     single: Vec<TemplatePiece>,
@@ -370,6 +374,18 @@ enum SequenceName {
 
 impl Processing {
     fn template(&self, pieces: &[TemplatePiece], sequences: usize) -> Result<Template, String> {
+        let specials: usize = pieces
+            .iter()
+            .map(|piece| match piece {
+                TemplatePiece::SpecialToken { id, .. } => {
+                    self.special_tokens.get(id).map_or(0, |token| token.ids.len())
+                }
+                TemplatePiece::Sequence { .. } => 0,
+            })
+            .sum();
+        if specials > MAX_SPECIALS {
+            return Err(format!("{specials} special tokens, at most {MAX_SPECIALS} are possible"));
+        }
         let narrow = |type_id: u32| {
             u8::try_from(type_id).map_err(|_| format!("type id {type_id}, at most 255 is possible"))
         };

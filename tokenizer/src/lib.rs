@@ -69,6 +69,7 @@ mod charmap;
 mod decode;
 mod encode;
 mod error;
+mod files;
 mod frozen;
 mod json;
 mod normalize;

@@ -1,12 +1,13 @@
 //! The tokenizer and the files it comes from.
 
-use std::fs;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use crate::added::{Added, AddedToken};
 use crate::charmap::CharMap;
 use crate::decode::Decoder;
 use crate::error::Error;
+use crate::files::{read_bytes, read_optional, read_text};
 use crate::json::{self, AddedMap, Config};
 use crate::normalize::{Dialect, Normalized, Rules};
 use crate::template::{Slot, Template};
@@ -195,7 +196,7 @@ impl Tokenizer {
     /// See [`Error`]: not readable, not JSON, a component that is not BERT's,
     /// or contradictions.
     pub fn from_json_file(path: impl AsRef<Path>) -> Result<Self, Error> {
-        let (file, text) = read(path.as_ref())?;
+        let (file, text) = read_text(path.as_ref())?;
         Self::from_json(&file, &text, &VocabOptions::default())
     }
 
@@ -215,7 +216,7 @@ impl Tokenizer {
     /// See [`Error`]: not readable, not UTF-8, tokens doubled or missing.
     pub fn from_vocab_file(path: impl AsRef<Path>, options: VocabOptions) -> Result<Self, Error> {
         let path = path.as_ref();
-        let bytes = fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
+        let bytes = read_bytes(path)?;
         let file = path.display().to_string();
         let tokens = parse_lines(&file, &bytes, options.dialect)?;
         Self::from_tokens(&file, Vocab::new(&file, Place::Line, tokens)?, options)
@@ -256,6 +257,7 @@ impl Tokenizer {
             needed("separator", &options.sep_token)?,
         ));
         let mut added: Vec<(AddedToken, u32)> = Vec::new();
+        let mut known: HashSet<&str> = HashSet::new();
         for token in [
             &options.unk_token,
             &options.cls_token,
@@ -264,13 +266,16 @@ impl Tokenizer {
             &options.mask_token,
         ] {
             if let Some(id) = wordpiece.id(token)
-                && added.iter().all(|(known, _)| known.content != *token)
+                && known.insert(token)
             {
                 added.push((AddedToken::special(token), id));
             }
         }
         let mut next = vocab.max_id().map_or(0, |id| u64::from(id) + 1);
         for token in options.added_tokens.iter().filter(|token| !token.content.is_empty()) {
+            if !known.insert(&token.content) {
+                continue;
+            }
             let id = match wordpiece.id(&token.content) {
                 Some(id) => id,
                 None => {
@@ -282,10 +287,6 @@ impl Tokenizer {
                     })?
                 }
             };
-            if added.iter().any(|(known, _)| known.content == token.content) {
-                next -= u64::from(wordpiece.id(&token.content).is_none());
-                continue;
-            }
             added.push((token.clone(), id));
         }
         let map = CharMap::new(rules);
@@ -320,6 +321,8 @@ impl Tokenizer {
 
         let mut warnings = Vec::new();
         let mut added: Vec<(AddedToken, u32)> = Vec::new();
+        let mut contents: HashMap<u32, &str> = HashMap::new();
+        let mut ids: HashMap<&str, u32> = HashMap::new();
         for entry in parsed.added.iter().filter(|entry| !entry.content.is_empty()) {
             let id = wordpiece.id(&entry.content).unwrap_or(entry.id);
             if id != entry.id {
@@ -330,8 +333,7 @@ impl Tokenizer {
                 ));
             }
             let holder = vocab.token(id).filter(|&token| token != entry.content);
-            let before = added.iter().find(|&&(_, known)| known == id);
-            if let Some(first) = holder.or(before.map(|(token, _)| token.content.as_str())) {
+            if let Some(first) = holder.or(contents.get(&id).copied()) {
                 if first == entry.content {
                     let token = entry.content.clone();
                     let (first, second) = (id as usize, entry.id as usize);
@@ -341,12 +343,13 @@ impl Tokenizer {
                 let (first, second) = (first.to_owned(), entry.content.clone());
                 return Err(Error::DoubledId { file: file.into(), id, first, second });
             }
-            if let Some((_, known)) = added.iter().find(|(t, _)| t.content == entry.content) {
+            if let Some(known) = ids.insert(&entry.content, id) {
                 let token = entry.content.clone();
-                let (first, second) = (*known as usize, id as usize);
+                let (first, second) = (known as usize, id as usize);
                 let (file, place) = (file.into(), "id");
                 return Err(Error::DoubledToken { file, token, place, first, second });
             }
+            contents.insert(id, &entry.content);
             added.push((entry.token(), id));
         }
         let map = CharMap::new(parsed.rules);
@@ -468,27 +471,4 @@ fn find(file: &str, wordpiece: &WordPiece, role: &'static str, token: &str) -> R
         role,
         token: token.into(),
     })
-}
-
-/// A file's name and text.
-fn read(path: &Path) -> Result<(String, String), Error> {
-    let bytes = fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
-    let file = path.display().to_string();
-    match String::from_utf8(bytes) {
-        Ok(text) => Ok((file, text)),
-        Err(error) => {
-            let valid = error.utf8_error().valid_up_to();
-            let line = 1 + error.as_bytes()[..valid].iter().filter(|&&b| b == b'\n').count();
-            Err(Error::NotUtf8 { file, line })
-        }
-    }
-}
-
-/// The same, or `None` if there is no such file.
-fn read_optional(path: &Path) -> Result<Option<(String, String)>, Error> {
-    match read(path) {
-        Ok(found) => Ok(Some(found)),
-        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
 }

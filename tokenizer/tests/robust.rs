@@ -96,6 +96,70 @@ fn contradictions_are_named() {
     assert!(tokenizer.warnings()[0].contains("\"[PAD]\" the id 4000000000"));
 }
 
+/// A long list of ids, named often.
+#[test]
+fn a_template_does_not_multiply_what_a_file_holds() {
+    let edit = |file: &mut Value| {
+        file["post_processor"]["special_tokens"]["[SEP]"]["ids"] = json!(vec![0; 1000]);
+        let slot = json!({"SpecialToken": {"id": "[SEP]", "type_id": 0}});
+        let single = file["post_processor"]["single"].as_array_mut().expect("a list");
+        single.extend(vec![slot; 1000]);
+    };
+    let text = message(edit);
+    assert!(text.contains("special tokens, at most 1024 are possible"), "{text}");
+}
+
+#[test]
+fn many_added_tokens_load_in_linear_time() {
+    let edit = |file: &mut Value| {
+        let list = file["added_tokens"].as_array_mut().expect("a list");
+        list.extend((0..50_000).map(|i| added(&format!("<{i}>"), 1_000_000 + i, &[])));
+    };
+    let start = Instant::now();
+    let tokenizer = load(edit).expect("loads");
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert_eq!(tokenizer.token_to_id("<49999>"), Some(1_049_999));
+    assert_eq!(tokenizer.token_to_id("<50000>"), None);
+}
+
+#[test]
+fn white_space_that_another_added_token_has_taken() {
+    for (left, right) in [(&["normalized"][..], &[][..]), (&[], &["normalized", "lstrip"])] {
+        for text in ["x ", "x  ", "x   y", " x x "] {
+            let flags = [left, &["normalized", "rstrip"]].concat();
+            let right = [right, &["normalized"]].concat();
+            let tokenizer = load(|file| {
+                let list = file["added_tokens"].as_array_mut().expect("a list");
+                list.push(added("x", 1_000_000, &flags));
+                list.push(added(" ", 1_000_001, &right));
+            })
+            .expect("loads");
+            let encoding = tokenizer.encode(text, None, &EncodeOptions::default());
+            for (start, end) in encoding.expect("encodes").offsets {
+                assert!(text.get(start..end).is_some(), "{text:?}: {start}..{end}");
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_refused_and_not_read() {
+    let dir = tempfile::tempdir().expect("a folder");
+    for name in ["tokenizer.json", "vocab.txt", "tokenizer_config.json"] {
+        let path = dir.path().join(name);
+        std::os::unix::fs::symlink("/dev/zero", &path).expect("linked");
+        let error = Tokenizer::from_pretrained(dir.path()).expect_err("endless");
+        assert!(matches!(&error, Error::NotAFile { path: p } if *p == path), "{error}");
+        std::fs::remove_file(path).expect("removed");
+    }
+    let path = dir.path().join("vocab.txt");
+    let file = std::fs::File::create(&path).expect("created");
+    file.set_len(1 << 40).expect("a hole");
+    let error = Tokenizer::from_pretrained(dir.path()).expect_err("too large");
+    assert!(matches!(error, Error::TooLarge { bytes: 0x100_0000_0000, .. }), "{error}");
+}
+
 #[test]
 fn not_json_and_not_text() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -279,14 +343,23 @@ fn linear_time() {
     let bytes = |unit: &str, bytes: usize| unit.repeat(bytes / unit.len());
     let (prose, prose_tokens) = time(&tokenizer, &bytes(SENTENCES[2], 1 << 19));
     for unit in ["a", "é", "中", "!", "ж", "\u{302E}", &long[1..], " ", "a\u{301}"] {
-        let (large, tokens) = time(&tokenizer, &bytes(unit, 1 << 19));
-        // Where every byte is a token there is more to write.
-        let limit = prose * 4 * tokens.div_ceil(prose_tokens) as u32 + Duration::from_millis(10);
-        assert!(large < limit, "{unit:?}: {large:?} for {tokens}, {prose:?} for {prose_tokens}");
-        // An eighth of it: a twentieth of the time leaves room for caches and
-        // noise, quadratic would be a sixty-fourth.
-        let (small, _) = time(&tokenizer, &bytes(unit, 1 << 16));
-        assert!(large < small * 24, "{unit:?}: {small:?}, eight times as much {large:?}");
+        let (large, small) = (bytes(unit, 1 << 19), bytes(unit, 1 << 16));
+        let mut seen = String::new();
+        let is_linear = || {
+            let (large, tokens) = time(&tokenizer, &large);
+            let (small, _) = time(&tokenizer, &small);
+            seen = format!("{large:?} for {tokens}, an eighth in {small:?}");
+            // Where every byte is a token there is more to write.
+            let prose = prose * 4 * tokens.div_ceil(prose_tokens) as u32;
+            // An eighth of it: a twentieth of the time leaves room for caches and
+            // noise, quadratic would be a sixty-fourth.
+            large < prose + Duration::from_millis(10) && large < small * 24
+        };
+        // Other tests run meanwhile, and other programs: once has to be enough.
+        assert!(
+            std::iter::repeat_with(is_linear).take(5).any(|linear| linear),
+            "{unit:?}: {seen}, prose {prose:?} for {prose_tokens}"
+        );
     }
 }
 

@@ -129,6 +129,33 @@ fn bits_depend_on_neither_threads_nor_batch_mates() {
     });
 }
 
+/// Sequences share scratch memory, packed operands and the rows of the result.
+#[test]
+fn a_nan_or_an_infinity_stays_in_its_sequence_and_head() {
+    for_each_level(|level| {
+        for bad in [f32::NAN, f32::INFINITY, 1e30] {
+            let clean = Case::new(&[(9, 9), (33, 33), (70, 70), (5, 5)], 3, 20, 12, Mask::Full);
+            let mut spoilt =
+                Case::new(&[(9, 9), (33, 33), (70, 70), (5, 5)], 3, 20, 12, Mask::Full);
+            let (sequence, head) = (spoilt.queries.range(1), 20..40);
+            for row in sequence.clone() {
+                spoilt.q.row_mut(row)[head.clone()].fill(bad);
+                spoilt.k.row_mut(row)[head.clone()].fill(bad);
+                spoilt.v.row_mut(row)[12..24].fill(bad);
+            }
+            let (out, expected) = (spoilt.run(level), clean.run(level));
+            let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            for row in 0..out.rows() {
+                for head in 0..3 {
+                    let part = |x: &Matrix<f32>| bits(&x.row(row)[head * 12..(head + 1) * 12]);
+                    let same = part(&out) == part(&expected);
+                    assert_eq!(same, !sequence.contains(&row) || head != 1, "{level} {row} {head}");
+                }
+            }
+        }
+    });
+}
+
 #[test]
 fn nothing_beyond_the_operands_is_touched() {
     for_each_level(|level| {

@@ -34,6 +34,9 @@ impl Default for Segments {
 
 impl Segments {
     /// The segments of sequences of these lengths.
+    ///
+    /// # Panics
+    /// If the number of rows overflows.
     pub fn from_lengths(lengths: impl IntoIterator<Item = usize>) -> Segments {
         let mut segments = Segments::default();
         lengths.into_iter().for_each(|length| segments.push(length));
@@ -55,8 +58,13 @@ impl Segments {
     }
 
     /// Adds a sequence at the end.
+    ///
+    /// # Panics
+    /// If the number of rows overflows.
+    #[track_caller]
     pub fn push(&mut self, length: usize) {
-        self.starts.push(self.total() + length);
+        let total = self.total().checked_add(length);
+        self.starts.push(total.expect("rows within the address space"));
     }
 
     /// Forgets all sequences, keeping the memory.
@@ -109,6 +117,13 @@ mod tests {
         assert_eq!(segments.iter().collect::<Vec<_>>(), [0..3, 3..3, 3..5]);
         assert_eq!((segments.len(), segments.total(), segments.longest()), (3, 5, 3));
         assert_eq!(Segments::from_starts(vec![0, 3, 3, 5]), Ok(segments));
+    }
+
+    /// In release builds a sum wraps, and offsets would descend.
+    #[test]
+    #[should_panic(expected = "rows within the address space")]
+    fn lengths_beyond_the_address_space_are_refused() {
+        Segments::from_lengths([usize::MAX, 2]);
     }
 
     #[test]

@@ -93,6 +93,29 @@ fn arithmetic_equals_scalar_arithmetic() {
     }
 }
 
+/// Kernels rely on the order of the operands where one is NaN.
+#[test]
+fn min_and_max_give_the_other_operand_where_one_is_nan() {
+    for level in Level::available() {
+        dispatch!(level, s => {
+            let (nan, one) = ([f32::NAN; 16], [1.0; 16]);
+            let (vnan, vone) = (s.load(&nan), s.load(&one));
+            for (name, out) in [
+                ("min", map1(s, &nan, |v| v.min(vone))),
+                ("max", map1(s, &nan, |v| v.max(vone))),
+            ] {
+                assert!(out.iter().all(|&x| x == 1.0), "{level} {name}: {out:?}");
+            }
+            for (name, out) in [
+                ("min", map1(s, &one, |v| v.min(vnan))),
+                ("max", map1(s, &one, |v| v.max(vnan))),
+            ] {
+                assert!(out.iter().all(|x| x.is_nan()), "{level} {name}: {out:?}");
+            }
+        });
+    }
+}
+
 #[test]
 fn round_breaks_ties_to_even() {
     for level in Level::available() {
