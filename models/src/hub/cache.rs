@@ -134,10 +134,9 @@ impl Snapshot {
                 files::plain_path(Path::new(""), &module.path, &list)?;
                 let kind = module.r#type.rsplit('.').next();
                 match kind {
-                    Some("Transformer") if module.path.is_empty() => {}
-                    Some("Transformer") => encoder = format!("{}/", module.path),
+                    Some("Transformer") => encoder = prefix(&module.path),
                     Some("Normalize") => {}
-                    _ => add(format!("{}/config.json", module.path), true),
+                    _ => add(format!("{}config.json", prefix(&module.path)), true),
                 }
             }
         }
@@ -171,6 +170,12 @@ impl Snapshot {
     }
 }
 
+/// What stands before the names of a module's files. The empty path is the model's folder itself:
+/// a `/` behind it would lead to the root of the file system.
+fn prefix(path: &str) -> String {
+    if path.is_empty() { String::new() } else { format!("{path}/") }
+}
+
 #[derive(Deserialize)]
 struct Module {
     path: String,
@@ -180,4 +185,25 @@ struct Module {
 /// A git commit: it becomes a folder's name.
 pub(super) fn is_commit(text: &str) -> bool {
     (7..=64).contains(&text.len()) && text.chars().all(|c| c.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_without_a_folder_of_its_own_stays_in_the_models_folder() {
+        let cache = tempfile::tempdir().unwrap();
+        let name = ModelName::parse("someone/model").unwrap();
+        let snapshot = Snapshot::new(cache.path(), &name, "0123456789abcdef");
+        std::fs::create_dir_all(snapshot.folder()).unwrap();
+        for kind in ["Transformer", "Pooling", "Dense", "Normalize"] {
+            let list = format!(r#"[{{"path": "", "type": "models.{kind}"}}]"#);
+            std::fs::write(snapshot.path("modules.json"), list).unwrap();
+            for file in snapshot.needed_files().unwrap() {
+                let path = snapshot.path(&file.path);
+                assert!(path.starts_with(snapshot.folder()), "{kind}: {}", file.path);
+            }
+        }
+    }
 }

@@ -1,11 +1,12 @@
 //! Where models are looked for.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where models are looked for, and how they are fetched.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where models are looked for, and how they are fetched. Its `Debug` form leaves the token out.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HubOptions {
     /// The hub's cache, with a folder `models--owner--name` for each model.
@@ -22,6 +23,21 @@ pub struct HubOptions {
     pub python: PathBuf,
     /// For how long the hub may be silent before it counts as unreachable.
     pub patience: Duration,
+}
+
+impl fmt::Debug for HubOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let HubOptions { cache, packages, endpoint, token, offline, python, patience } = self;
+        f.debug_struct("HubOptions")
+            .field("cache", cache)
+            .field("packages", packages)
+            .field("endpoint", endpoint)
+            .field("token", &token.as_ref().map(|_| "..."))
+            .field("offline", offline)
+            .field("python", python)
+            .field("patience", patience)
+            .finish()
+    }
 }
 
 impl HubOptions {
@@ -118,6 +134,13 @@ mod tests {
         let mirror = options(&[("HF_ENDPOINT", "http://localhost:1/"), ("HF_TOKEN", " t\n")]);
         assert_eq!(mirror.endpoint.as_deref(), Some("http://localhost:1"));
         assert_eq!(mirror.token.as_deref(), Some("t"));
+    }
+
+    #[test]
+    fn the_token_is_not_in_what_a_log_shows() {
+        let options = options(&[("HF_TOKEN", "hf_secret")]);
+        assert_eq!(options.token.as_deref(), Some("hf_secret"));
+        assert!(!format!("{options:?}").contains("hf_secret"));
     }
 
     #[test]
