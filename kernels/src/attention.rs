@@ -78,8 +78,9 @@ impl Attention<'_> {
     /// never read. Runs on the current rayon pool; the result's bits depend on the level and, for
     /// each sequence, on its own rows alone.
     ///
-    /// Scores and context are matrix products with the error of [`crate::matmul`], softmax has
-    /// the error of [`crate::softmax`]. Masked keys weigh zero; a masked *value* that is not
+    /// Scores and context are matrix products with the error of [`crate::matmul`] (for the scores
+    /// gamma of d_k + 2, since the keys are scaled first), softmax has the error of
+    /// [`crate::softmax`]. Masked keys weigh zero; a masked *value* that is not
     /// finite may still reach the queries next to it.
     ///
     /// # Panics
@@ -163,7 +164,10 @@ impl Attention<'_> {
     fn scratch_len<S: Simd>(&self, s: S) -> usize {
         let keys = self.keys.longest();
         let (d_k, d_v) = (self.q.cols() / self.heads, self.v.cols() / self.heads);
-        Layout::at(s, keys, d_k).len() + Layout::at(s, d_v, keys).len() + QUERY_BLOCK * keys
+        let floats =
+            Layout::at(s, keys, d_k).len() + Layout::at(s, d_v, keys).len() + QUERY_BLOCK * keys;
+        // Each piece begins at a cache line.
+        floats.next_multiple_of(16)
     }
 
     /// K of one head, each element divided by √d_k, as the right operand of `Q Kᵀ`.

@@ -33,7 +33,8 @@ pub enum Epilogue<'a> {
 /// `y` is overwritten and never read before.
 ///
 /// Before the epilogue each element's error is within `gamma_k * sum |x| |w|`, where
-/// `gamma_k = k u / (1 - k u)`, `u = 2^-24` and k is the number of inputs. Each is summed in one
+/// `gamma_k = k u / (1 - k u)`, `u = 2^-24` and k is the number of inputs, as long as no product
+/// underflows. Each is summed in one
 /// fixed order: its bits depend on the level alone, not on the other rows, on the number of
 /// threads or on the shape.
 ///

@@ -7,13 +7,13 @@ use super::tile::Tile;
 use crate::matrix::{Mat, MatMut};
 use crate::simd::Simd;
 
-/// Rows that pass over a panel while it stays in the first-level cache. Their part of one K block
-/// (128 x 128 elements, 64 KB) stays in the second.
+/// Rows that pass over a panel. Their part of one K block (128 x 384 elements, 192 KB) stays in the
+/// second-level cache.
 pub(crate) const ROW_BLOCK: usize = 128;
 
-/// Panels whose part of the result (128 x 768 elements at AVX-512, 384 KB) stays in the
-/// second-level cache from one K block to the next.
-const PANEL_BLOCK: usize = 16;
+/// Panels whose part of the result (128 x 384 elements at AVX-512, 192 KB) stays in the second-level
+/// cache from one K block to the next.
+const PANEL_BLOCK: usize = 8;
 
 /// Elements of the largest register tile of any level.
 const MAX_TILE: usize = 8 * 48;
@@ -26,7 +26,7 @@ const MAX_TILE: usize = 8 * 48;
 /// for each block of rows                its part of x in L2
 ///   for each block of panels            its part of y in L2
 ///     for each block of K
-///       for each panel                  the panel in L1, the next one on its way
+///       for each panel                  the panel in L2, the next one on its way
 ///         for each tile of rows         the sums in registers
 ///     finish
 /// ```
@@ -87,38 +87,41 @@ fn pass_over_panel<S: Simd>(
     for row in rows.clone().step_by(S::TILE_ROWS) {
         let tile_rows = row..rows.end.min(row + S::TILE_ROWS);
         let a = x.row_range(tile_rows).col_range(first..first + depth);
-        let tile = Tile {
-            depth,
-            a: a.as_ptr(),
-            a_row_stride: a.stride(),
-            b: b.as_ptr(),
-            b_depth_stride: w.layout.width(p),
-            c: std::ptr::null_mut(),
-            c_row_stride: y.stride(),
-            accumulate: first > 0,
-            ahead,
-            ahead_stride: share / depth,
-        };
-        run_tile(s, a, b, tile, y, row, column);
+        run_tile(s, a, b, first > 0, (ahead, share / depth), y, row, column);
         ahead = ahead.wrapping_add(share);
     }
 }
 
-/// One register tile, of which `c` is still to be set: straight into `y`, or through a buffer where
-/// the panel is wider than `y`.
+/// One register tile, straight into `y`, or through a buffer where the panel is wider than `y`.
+/// `ahead` is what to ask for meanwhile, and the step from one line of it to the next.
 #[inline(always)]
 fn run_tile<S: Simd>(
     s: S,
     a: Mat<'_>,
     b: &[f32],
-    tile: Tile,
+    accumulate: bool,
+    ahead: (*const f32, usize),
     y: &mut MatMut<'_>,
     row: usize,
     column: usize,
 ) {
-    let (rows, width) = (a.rows(), tile.b_depth_stride);
+    let (rows, depth) = a.shape();
+    let width = b.len() / depth;
     let vectors = width / S::LANES;
-    assert!(b.len() == a.cols() * width && row + rows <= y.rows() && rows * width <= MAX_TILE);
+    assert!(b.len() == depth * width && width == vectors * S::LANES && rows * width <= MAX_TILE);
+    assert!(row + rows <= y.rows() && column < y.cols());
+    let tile = Tile {
+        depth,
+        a: a.as_ptr(),
+        a_row_stride: a.stride(),
+        b: b.as_ptr(),
+        b_depth_stride: width,
+        c: std::ptr::null_mut(),
+        c_row_stride: y.stride(),
+        accumulate,
+        ahead: ahead.0,
+        ahead_stride: ahead.1,
+    };
     if column + width <= y.cols() {
         // SAFETY: the tile's first element lies inside `y`, by the checks above.
         let c = unsafe { y.as_mut_ptr().add(row * y.stride() + column) };
@@ -129,7 +132,7 @@ fn run_tile<S: Simd>(
     }
     let valid = y.cols() - column;
     let mut buffer = [0.0; MAX_TILE];
-    if tile.accumulate {
+    if accumulate {
         for r in 0..rows {
             buffer[r * width..][..valid].copy_from_slice(&y.row(row + r)[column..]);
         }

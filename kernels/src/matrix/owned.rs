@@ -95,7 +95,9 @@ impl<T: Element> Matrix<T> {
             panic!("a {rows} x {cols} matrix overflows the address space")
         };
         if bytes > self.storage.len() {
-            // Whole units of all element types, so that a clone can copy it.
+            // The old memory goes first: the two need not be there at once. Whole units of all
+            // element types, so that a clone can copy it.
+            self.storage = Storage::zeroed(0);
             self.storage = Storage::zeroed(bytes.next_multiple_of(size_of::<u64>()));
         }
         self.rows = rows;

@@ -99,8 +99,8 @@ impl Clone for Storage {
 /// follow it is no error.
 fn advise_huge_pages(bytes: NonNull<u8>, len: usize) {
     #[cfg(target_os = "linux")]
-    // SAFETY: whole pages inside an allocation of this process, aligned to a page; the advice
-    // changes no contents.
+    // SAFETY: inside an allocation of this process, from an address aligned to any page size on; a
+    // length that is no multiple of it is refused or rounded, and the advice changes no contents.
     unsafe {
         libc::madvise(bytes.as_ptr().cast(), len / 4096 * 4096, libc::MADV_HUGEPAGE);
     }

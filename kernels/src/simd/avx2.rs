@@ -42,11 +42,14 @@ fn enter<R>(f: impl FnOnce() -> R) -> R {
 }
 
 /// The mask of the first `n` lanes, `n` at most 8.
+///
+/// # Safety
+/// - The machine executes AVX2.
 #[inline(always)]
-fn prefix(n: usize) -> __m256i {
+unsafe fn prefix(n: usize) -> __m256i {
     const LANES: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
     let mask: &[i32; 8] = LANES[8 - n..].first_chunk().expect("n is at most 8");
-    // SAFETY: callers hold a token or a vector of this level; `mask` is 32 readable bytes.
+    // SAFETY: the caller grants the instruction set; `mask` is 32 readable bytes.
     unsafe { _mm256_loadu_si256(mask.as_ptr().cast()) }
 }
 
@@ -63,7 +66,8 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
-        op!(enter(f))
+        // SAFETY: the token proves that the machine executes what `enter` is compiled for.
+        unsafe { enter(f) }
     }
 
     #[inline(always)]
@@ -80,7 +84,8 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn load_or(self, x: &[f32], fill: f32) -> Lanes {
-        let mask = prefix(x.len().min(8));
+        // SAFETY: the token proves the instruction set.
+        let mask = unsafe { prefix(x.len().min(8)) };
         // SAFETY: the token proves the instruction set; the masked load reads only lanes that lie
         // in `x`.
         let lanes = unsafe { _mm256_maskload_ps(x.as_ptr(), mask) };
@@ -194,7 +199,8 @@ impl F32s for Lanes {
 
     #[inline(always)]
     fn store_prefix(self, out: &mut [f32]) {
-        let mask = prefix(out.len().min(8));
+        // SAFETY: the vector proves the instruction set.
+        let mask = unsafe { prefix(out.len().min(8)) };
         // SAFETY: the vector proves the instruction set; the masked store writes only lanes that
         // lie in `out`.
         unsafe { _mm256_maskstore_ps(out.as_mut_ptr(), mask, self.0) }

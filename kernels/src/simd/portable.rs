@@ -114,12 +114,14 @@ impl F32s for Lanes {
 
     #[inline(always)]
     fn min(self, other: Lanes) -> Lanes {
-        Lanes(self.0.fast_min(other.0))
+        // Not `fast_min`: off x86 it treats NaN otherwise.
+        Self::select(self.lt(other), self, other)
     }
 
     #[inline(always)]
     fn max(self, other: Lanes) -> Lanes {
-        Lanes(self.0.fast_max(other.0))
+        // Not `fast_max`: off x86 it treats NaN otherwise.
+        Self::select(other.lt(self), self, other)
     }
 
     #[inline(always)]
