@@ -44,6 +44,12 @@ pub(crate) unsafe fn run<S: Simd, const ROWS: usize, const VECTORS: usize>(s: S,
         || {
             let Tile { depth, a_row_stride, b_depth_stride, ahead_stride, .. } = tile;
             let (mut a, mut b, mut ahead) = (tile.a, tile.b, tile.ahead);
+            // A result that lies beyond the second-level cache is there by the time it is written.
+            for r in 0..ROWS {
+                for j in 0..VECTORS {
+                    s.prefetch_write(tile.c.wrapping_add(r * tile.c_row_stride + j * S::LANES));
+                }
+            }
             let mut sums = [[s.splat(0.0); VECTORS]; ROWS];
             for _ in 0..depth {
                 s.prefetch(ahead);

@@ -93,6 +93,12 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn prefetch_write(self, x: *mut f32) {
+        // SAFETY: a prefetch changes nothing that a program can see, at any address.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(x.cast_const().cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn tile(self, rows: usize, vectors: usize, tile: Tile) {
         // SAFETY: the contract is handed on.
         unsafe { tiles!(self, (rows, vectors), tile; [1 2 3 4 5 6 7 8] x [1 2 3]) }

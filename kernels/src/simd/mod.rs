@@ -67,6 +67,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Asks for the cache line at `x`, which need not be readable, to come to the second-level cache.
     fn prefetch(self, x: *const f32);
 
+    /// Asks for the cache line at `x`, which will be written and need not be writable yet.
+    fn prefetch_write(self, x: *mut f32);
+
     /// Multiplies a register tile: see [`crate::gemm::tile::Tile`]. Each back end lists the shapes
     /// that fit its registers.
     ///

@@ -66,6 +66,9 @@ impl Simd for Portable {
     fn prefetch(self, _: *const f32) {}
 
     #[inline(always)]
+    fn prefetch_write(self, _: *mut f32) {}
+
+    #[inline(always)]
     unsafe fn tile(self, rows: usize, vectors: usize, tile: Tile) {
         // SAFETY: the contract is handed on.
         unsafe { tiles!(self, (rows, vectors), tile; [1 2 3 4] x [1]) }
