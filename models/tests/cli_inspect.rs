@@ -127,8 +127,12 @@ fn what_inspect_calls_valid_can_be_loaded_and_what_not_cannot() {
     set(silu.path(), "hidden_act", json!("silu"));
     let modules = copy("e-cls");
     std::fs::write(modules.path().join("modules.json"), "[]").unwrap();
-    for broken in [silu.path(), modules.path()] {
-        inspect(broken, "text").code(4);
+    for (broken, said) in [
+        (silu.path(), r#"hidden_act: "silu" is not supported; supported: gelu,"#),
+        (modules.path(), "modules.json: type"),
+    ] {
+        let run = inspect(broken, "text").code(4);
+        assert!(run.out.contains(said), "{}", run.out);
         let mut embed = ferrite(&["embed", "the", "--model"]);
         run_command(embed.arg(broken), b"").code(4);
     }

@@ -63,7 +63,7 @@ impl<'de> Deserialize<'de> for WeightMap {
                     if let Some(pair) = tensors.windows(2).find(|pair| pair[0] == pair[1]) {
                         let tensor = &pair[0];
                         return Err(A::Error::custom(format_args!(
-                            "{tensor} is mapped to {shard} twice"
+                            "{tensor:?} is mapped to {shard:?} twice"
                         )));
                     }
                 }

@@ -100,7 +100,7 @@ impl SentenceEncoder {
     /// # Errors
     /// If a file cannot be read, asks for what is not supported, or does not fit the others.
     pub fn from_pretrained(folder: impl AsRef<Path>) -> Result<SentenceEncoder, Error> {
-        SentenceEncoder::from_pretrained_at(Level::current(), folder)
+        SentenceEncoder::from_pretrained_at(Level::try_current()?, folder)
     }
 
     /// The same, at a level of choice.

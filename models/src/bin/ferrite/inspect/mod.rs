@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ferrite_models::Error;
-use ferrite_models::bert::{BertConfig, HiddenAct, Part};
+use ferrite_models::bert::{BertConfig, Part};
 use ferrite_models::checkpoint::{Checkpoint, Fate, LoadReport, Names, TensorInfo};
 use ferrite_models::kernels::Level;
 use ferrite_models::sentence::{Pooling, SentenceModules};
@@ -165,10 +165,6 @@ impl Report {
             );
             return;
         };
-        if config.hidden_act == HiddenAct::Silu {
-            let file = folder.join("config.json");
-            self.faults.push(format!("{}: hidden_act: silu is not supported", file.display()));
-        }
         let names = Names::new(&checkpoint);
         let parts = config.parts(&names);
         let LoadReport { tensors, faults, parameters, bytes, .. } = config.report(&names, &parts);
