@@ -97,7 +97,7 @@ pub enum Error {
     },
 
     /// A tensor that the index promises and its shard does not have.
-    #[error("{}: no tensor {tensor}, which {} says is here", path.display(), index.display())]
+    #[error("{}: no tensor {tensor:?}, which {} says is here", path.display(), index.display())]
     NotInShard {
         /// The shard.
         path: PathBuf,
@@ -108,7 +108,7 @@ pub enum Error {
     },
 
     /// Two tensors of one name, or of two names for the same thing.
-    #[error("{}: {tensor} is also in {}, as {other}", path.display(), other_path.display())]
+    #[error("{}: {tensor:?} is also in {}, as {other:?}", path.display(), other_path.display())]
     DuplicateTensor {
         /// The file.
         path: PathBuf,
@@ -121,7 +121,7 @@ pub enum Error {
     },
 
     /// A tensor that the model needs.
-    #[error("{}: no tensor {tensor} of shape {expected:?}", path.display())]
+    #[error("{}: no tensor {tensor:?} of shape {expected:?}", path.display())]
     MissingTensor {
         /// The folder.
         path: PathBuf,
@@ -132,7 +132,7 @@ pub enum Error {
     },
 
     /// A tensor whose shape is not the one that the configuration asks for.
-    #[error("{}: {tensor}: shape {expected:?} expected, {found:?} found", path.display())]
+    #[error("{}: {tensor:?}: shape {expected:?} expected, {found:?} found", path.display())]
     WrongShape {
         /// The file.
         path: PathBuf,
@@ -145,7 +145,7 @@ pub enum Error {
     },
 
     /// A tensor whose elements cannot be widened or narrowed to `f32`.
-    #[error("{}: {tensor}: F32, F16, BF16 or F64 expected, {found} found", path.display())]
+    #[error("{}: {tensor:?}: F32, F16, BF16 or F64 expected, {found} found", path.display())]
     WrongDtype {
         /// The file.
         path: PathBuf,
@@ -249,6 +249,10 @@ pub enum Error {
         /// The mask token.
         mask: String,
     },
+
+    /// The environment asks for an instruction set level that does not exist.
+    #[error(transparent)]
+    Level(#[from] ferrite_kernels::UnknownLevel),
 
     /// The tokenizer's files, or a text.
     #[error(transparent)]

@@ -59,11 +59,13 @@ pub(crate) fn plain_path(folder: &Path, path: &str, source: &Path) -> Result<Pat
 }
 
 /// Whether a name is a single component everywhere: also where `\` separates and `C:` is a drive.
+/// Control characters would act on the terminal that an error is shown on.
 fn is_plain_name(name: &str) -> bool {
     let mut components = Path::new(name).components();
     matches!(components.next(), Some(Component::Normal(_)))
         && components.next().is_none()
-        && !name.contains(['/', '\\', ':', '\0'])
+        && !name.contains(['/', '\\', ':'])
+        && !name.contains(char::is_control)
 }
 
 #[cfg(test)]
@@ -77,8 +79,8 @@ mod tests {
             assert_eq!(plain_name(folder, name, source).unwrap(), folder.join(name));
         }
         for name in [
-            "", ".", "..", "/", "/etc/x", "../x", "a/../x", "a/b", "a\\b", "C:x", "a\0b", "a/",
-            "./a",
+            "", ".", "..", "/", "/etc/x", "../x", "a/../x", "a/b", "a\\b", "C:x", "a\0b",
+            "a\x1b[2J", "a/", "./a",
         ] {
             let error = plain_name(folder, name, source).unwrap_err();
             assert!(matches!(error, Error::UnsafePath { .. }), "{name:?}: {error}");

@@ -127,8 +127,16 @@ fn what_inspect_calls_valid_can_be_loaded_and_what_not_cannot() {
     set(silu.path(), "hidden_act", json!("silu"));
     let modules = copy("e-cls");
     std::fs::write(modules.path().join("modules.json"), "[]").unwrap();
-    for broken in [silu.path(), modules.path()] {
-        inspect(broken, "text").code(4);
+    let short = copy("e-cls");
+    let limit = short.path().join("sentence_bert_config.json");
+    std::fs::write(limit, r#"{"max_seq_length": 1}"#).unwrap();
+    for (broken, said) in [
+        (silu.path(), r#"hidden_act: "silu" is not supported; supported: gelu,"#),
+        (modules.path(), "modules.json: type"),
+        (short.path(), "sentence_bert_config.json: max_seq_length: room for the 2 special"),
+    ] {
+        let run = inspect(broken, "text").code(4);
+        assert!(run.out.contains(said), "{}", run.out);
         let mut embed = ferrite(&["embed", "the", "--model"]);
         run_command(embed.arg(broken), b"").code(4);
     }
@@ -233,4 +241,28 @@ fn each_verb_tells_its_options_and_the_exit_codes() {
         }
         assert!(run_command(&mut ferrite(&["--help"]), b"").code(0).out.contains(verb));
     }
+}
+
+#[test]
+fn names_from_files_do_not_reach_the_terminal_raw() {
+    let evil = copy("b-base");
+    let path = evil.path().join("model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header = str::from_utf8(&bytes[8..8 + length]).unwrap();
+    let name = "embeddings.LayerNorm.bias";
+    assert!(header.contains(name));
+    let header = header.replace(name, r"\u001b]0;owned\u0007\u009b2J");
+    let mut renamed = (header.len() as u64).to_le_bytes().to_vec();
+    renamed.extend_from_slice(header.as_bytes());
+    renamed.extend_from_slice(&bytes[8 + length..]);
+    std::fs::write(path, renamed).unwrap();
+    let run = inspect(evil.path(), "text").code(4);
+    assert!(run.out.contains(r"\u{1b}]0;owned\u{7}\u{9b}2J"), "{}", run.out);
+    assert!(!run.out.contains(|c: char| c.is_control() && c != '\n'), "{:?}", run.out);
+
+    set(evil.path(), "model_type", json!("\u{1b}[2J"));
+    let run = run_command(ferrite(&["embed", "x", "--model"]).arg(evil.path()), b"").code(4);
+    assert!(run.err.contains(r"\u{1b}[2J"), "{}", run.err);
+    assert!(!run.err.contains(|c: char| c.is_control() && c != '\n'), "{:?}", run.err);
 }

@@ -8,10 +8,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::{entry, file, folder, tensors_f32, write};
-use ferrite_models::Error;
-use ferrite_models::bert::BertConfig;
+use ferrite_models::bert::{Bert, BertConfig};
 use ferrite_models::checkpoint::{Checkpoint, HeaderError, Names};
+use ferrite_models::kernels::LEVEL_VARIABLE;
 use ferrite_models::sentence::SentenceModules;
+use ferrite_models::{Error, FillMask, SentenceEncoder};
 
 /// Counts the memory of each thread.
 struct Counting;
@@ -463,4 +464,51 @@ fn integers_are_no_weights() {
     weights[dtype] = b'I';
     let error = refused(WEIGHTS, weights);
     assert!(matches!(error, Error::WrongDtype { tensor, .. } if tensor.starts_with("embeddings")));
+}
+
+#[test]
+fn names_with_control_characters_are_shown_escaped() {
+    let evil = |begin| entry(r"\u001b[2J", "F32", &[1], begin, begin + 4);
+    let doubled = format!("{{{},{}}}", evil(0), evil(4));
+    for error in [
+        refused(WEIGHTS, file(&doubled, 8)),
+        refused(INDEX, r#"{"weight_map": {"\u001b[2J": "a", "\u001b[2J": "a"}}"#),
+        refused(INDEX, r#"{"weight_map": {"a": "\u001b[2J.safetensors"}}"#),
+    ] {
+        let text = error.to_string();
+        assert!(text.contains(r"\u{1b}[2J") && !text.contains('\x1b'), "{text:?}");
+    }
+}
+
+#[test]
+fn an_index_of_very_many_files_is_refused() {
+    let pairs: Vec<_> = (0..10_001)
+        .map(|n| format!(r#""encoder.layer.{n}.attention.query.weight": "{n}.safetensors""#))
+        .collect();
+    let error = refused(INDEX, format!(r#"{{"weight_map": {{{}}}}}"#, pairs.join(",")));
+    assert!(error.to_string().contains("more than 10000 files"), "{error}");
+    // One less is looked for, and only the first that is missing is an error to load.
+    let error = refused(INDEX, format!(r#"{{"weight_map": {{{}}}}}"#, pairs[1..].join(",")));
+    assert!(matches!(error, Error::Io { .. }), "{error}");
+}
+
+#[test]
+fn a_level_that_does_not_exist_is_an_error() {
+    // A process has one level, so that this test runs itself in another one.
+    const NAME: &str = "a_level_that_does_not_exist_is_an_error";
+    if std::env::var_os(LEVEL_VARIABLE).is_some_and(|level| level == "nonsense") {
+        for error in [
+            Bert::from_pretrained(".").unwrap_err(),
+            FillMask::from_pretrained(".").unwrap_err(),
+            SentenceEncoder::from_pretrained(".").unwrap_err(),
+        ] {
+            assert!(matches!(error, Error::Level(_)), "{error}");
+            assert!(error.to_string().contains("nonsense"), "{error}");
+        }
+        return;
+    }
+    let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+    let run = again.args(["--exact", NAME]).env(LEVEL_VARIABLE, "nonsense").output().unwrap();
+    let out = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success() && out.contains("1 passed"), "{out}");
 }

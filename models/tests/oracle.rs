@@ -86,6 +86,7 @@ fn check_model(name: &str, oracle: &str, level: Level) {
         "the last hidden state by both ways"
     );
     let pooled = bert.pool(&batch, last);
+    let mut attention_maps = 0;
     for (n, tokens) in batch.sequences().iter().enumerate() {
         let about = |what: &str| format!("{name} {level} {what} of sequence {n}");
         for (layer, hidden) in hidden_states.iter().enumerate() {
@@ -96,6 +97,7 @@ fn check_model(name: &str, oracle: &str, level: Level) {
         for (layer, maps) in attentions.iter().enumerate() {
             let stored = format!("attentions.{layer}.{n}");
             if expected.has(&stored) {
+                attention_maps += 1;
                 assert_close(&about("attention"), maps[n].as_slice(), &expected.f64s(&stored));
             }
         }
@@ -114,6 +116,7 @@ fn check_model(name: &str, oracle: &str, level: Level) {
             assert_close(&about("NSP"), logits.row(n), &expected.f64s(&format!("nsp.{n}")));
         }
     }
+    assert!(attention_maps > 0, "{name}: no attention map in the dump");
 }
 
 #[test]

@@ -125,6 +125,8 @@ impl Default for BertConfig {
 
 const MODEL_TYPE: &str = "bert";
 const ABSOLUTE: &str = "absolute";
+/// The names of the variants of [`HiddenAct`], for messages.
+pub(super) const HIDDEN_ACTS: &str = "gelu, gelu_new, gelu_pytorch_tanh, relu, tanh";
 
 /// The activation of the feed-forward network.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,9 +143,6 @@ pub enum HiddenAct {
     Relu,
     /// The hyperbolic tangent.
     Tanh,
-    /// x times the logistic function of x.
-    #[serde(alias = "swish")]
-    Silu,
     /// A name that is not supported: [`BertConfig::from_json_str`] refuses it.
     #[serde(untagged)]
     Other(String),
@@ -251,8 +250,7 @@ impl BertConfig {
             Err(Error::Unsupported { path: path.to_owned(), field, found, supported })
         };
         if let HiddenAct::Other(name) = &self.hidden_act {
-            let supported = "gelu, gelu_new, gelu_pytorch_tanh, relu, silu, swish, tanh";
-            return refuse("hidden_act", name.clone(), supported);
+            return refuse("hidden_act", name.clone(), HIDDEN_ACTS);
         }
         if self.position_embedding_type != ABSOLUTE {
             let found = self.position_embedding_type.clone();
@@ -376,8 +374,6 @@ mod tests {
         .unwrap();
         assert_eq!((config.hidden_act.clone(), config.num_labels()), (HiddenAct::GeluTanh, 3));
         assert_eq!(config.id2label.as_ref().unwrap()[&10], "perhaps");
-        let swish = BertConfig::from_json_str(r#"{"hidden_act": "swish"}"#).unwrap();
-        assert_eq!(swish.hidden_act, HiddenAct::Silu);
     }
 
     #[test]
@@ -425,6 +421,8 @@ mod tests {
     fn what_is_not_supported_is_refused_by_its_name() {
         for (name, value) in [
             ("hidden_act", r#""quick_gelu""#),
+            ("hidden_act", r#""silu""#),
+            ("hidden_act", r#""swish""#),
             ("position_embedding_type", r#""relative_key""#),
             ("position_embedding_type", r#""relative_key_query""#),
             ("is_decoder", "true"),

@@ -103,7 +103,6 @@ impl Encoder {
             trace.hidden_states.push(x.clone());
             if attentions {
                 let maps = block.attention.maps(batch.sequences(), &mut cache.attention);
-
                 trace.attentions.push(maps);
             }
         }

@@ -8,6 +8,7 @@ use ferrite_layers::{
 };
 use ferrite_tokenizer::Tokenizer;
 
+use super::config::HIDDEN_ACTS;
 use super::{
     Batch, BertConfig, Block, Encoder, HiddenAct, MaskedLmHead, NextSentenceHead, Part, Pooler,
     Trace, Workspace,
@@ -47,7 +48,7 @@ impl Bert {
     /// # Errors
     /// The first fault of any file: see [`Error`].
     pub fn from_pretrained(folder: impl AsRef<Path>) -> Result<Bert, Error> {
-        Bert::from_pretrained_at(Level::current(), folder)
+        Bert::from_pretrained_at(Level::try_current()?, folder)
     }
 
     /// The same, at a level of choice.
@@ -124,13 +125,14 @@ impl Bert {
     #[track_caller]
     pub fn pool(&self, batch: &Batch, hidden: Mat<'_>) -> Option<Matrix<f32>> {
         assert_eq!(hidden.rows(), batch.tokens(), "rows of the hidden state of a batch");
+        let pooler = self.pooler.as_ref()?;
         let mut first = Matrix::zeros(batch.len(), hidden.cols());
         for (index, tokens) in batch.sequences().iter().enumerate() {
             if !tokens.is_empty() {
                 first.row_mut(index).copy_from_slice(hidden.row(tokens.start));
             }
         }
-        self.pooler.as_ref().map(|pooler| pooler.forward(first.view()))
+        Some(pooler.forward(first.view()))
     }
 
     /// Makes sure that every id of a vocabulary has its row in the embedding table. (More rows than
@@ -276,12 +278,12 @@ impl Loader<'_> {
             HiddenAct::GeluTanh => Activation::GeluTanh,
             HiddenAct::Relu => Activation::Relu,
             HiddenAct::Tanh => Activation::Tanh,
-            other => {
+            HiddenAct::Other(name) => {
                 return Err(Error::Unsupported {
                     path: self.names.checkpoint().folder().join("config.json"),
                     field: "hidden_act",
-                    found: format!("{other:?}"),
-                    supported: "gelu, gelu_new, gelu_pytorch_tanh, relu, tanh",
+                    found: name.clone(),
+                    supported: HIDDEN_ACTS,
                 });
             }
         })

@@ -48,19 +48,19 @@ pub enum HeaderError {
     #[error("the header is not valid: {0}")]
     Json(#[source] serde_json::Error),
     /// One name for two tensors.
-    #[error("tensor {tensor} is there twice")]
+    #[error("tensor {tensor:?} is there twice")]
     DuplicateTensor {
         /// The name.
         tensor: String,
     },
     /// A shape that is too long.
-    #[error("tensor {tensor}: a shape of more than {RANK_LIMIT} dimensions")]
+    #[error("tensor {tensor:?}: a shape of more than {RANK_LIMIT} dimensions")]
     TooManyDimensions {
         /// The name.
         tensor: String,
     },
     /// A shape whose size is not a number that this machine can count to.
-    #[error("tensor {tensor}: the size of {dtype} {shape:?} overflows")]
+    #[error("tensor {tensor:?}: the size of {dtype} {shape:?} overflows")]
     Overflow {
         /// The name.
         tensor: String,
@@ -70,7 +70,7 @@ pub enum HeaderError {
         shape: Vec<usize>,
     },
     /// Elements of less than a byte that do not fill the last one.
-    #[error("tensor {tensor}: {dtype} {shape:?} is not a whole number of bytes")]
+    #[error("tensor {tensor:?}: {dtype} {shape:?} is not a whole number of bytes")]
     FractionalBytes {
         /// The name.
         tensor: String,
@@ -80,7 +80,9 @@ pub enum HeaderError {
         shape: Vec<usize>,
     },
     /// Offsets that do not fit type and shape.
-    #[error("tensor {tensor}: {dtype} {shape:?} takes {expected} bytes, its offsets span {found}")]
+    #[error(
+        "tensor {tensor:?}: {dtype} {shape:?} takes {expected} bytes, its offsets span {found}"
+    )]
     WrongSize {
         /// The name.
         tensor: String,
@@ -94,7 +96,7 @@ pub enum HeaderError {
         found: usize,
     },
     /// A tensor that ends before it begins.
-    #[error("tensor {tensor}: begins at {begin} and ends at {end}")]
+    #[error("tensor {tensor:?}: begins at {begin} and ends at {end}")]
     Backwards {
         /// The name.
         tensor: String,
@@ -104,7 +106,7 @@ pub enum HeaderError {
         end: usize,
     },
     /// A tensor that begins inside the one before.
-    #[error("tensor {tensor}: begins at {begin}, before {end}, where the one before it ends")]
+    #[error("tensor {tensor:?}: begins at {begin}, before {end}, where the one before it ends")]
     Overlap {
         /// The name.
         tensor: String,
@@ -114,7 +116,7 @@ pub enum HeaderError {
         end: usize,
     },
     /// Bytes that belong to no tensor.
-    #[error("tensor {tensor}: begins at {begin}, after {end}, where the one before it ends")]
+    #[error("tensor {tensor:?}: begins at {begin}, after {end}, where the one before it ends")]
     Hole {
         /// The name.
         tensor: String,

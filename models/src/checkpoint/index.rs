@@ -12,6 +12,8 @@ use crate::files;
 
 /// What an index may have: a million tensors.
 const INDEX_LIMIT: u64 = 100_000_000;
+/// Far beyond any published model: each one is a file to open, or a fault to report.
+const SHARD_LIMIT: usize = 10_000;
 
 /// The file's form; its `metadata` holds nothing that the shards do not say better.
 #[derive(Deserialize)]
@@ -57,13 +59,18 @@ impl<'de> Deserialize<'de> for WeightMap {
                 let mut shards: BTreeMap<String, Vec<String>> = BTreeMap::new();
                 while let Some((tensor, shard)) = map.next_entry::<String, String>()? {
                     shards.entry(shard).or_default().push(tensor);
+                    if shards.len() > SHARD_LIMIT {
+                        return Err(A::Error::custom(format_args!(
+                            "more than {SHARD_LIMIT} files"
+                        )));
+                    }
                 }
                 for (shard, tensors) in &mut shards {
                     tensors.sort();
                     if let Some(pair) = tensors.windows(2).find(|pair| pair[0] == pair[1]) {
                         let tensor = &pair[0];
                         return Err(A::Error::custom(format_args!(
-                            "{tensor} is mapped to {shard} twice"
+                            "{tensor:?} is mapped to {shard:?} twice"
                         )));
                     }
                 }

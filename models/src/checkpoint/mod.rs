@@ -27,6 +27,7 @@ use crate::error::Error;
 use crate::files;
 
 pub use dtype::Dtype;
+use header::Header;
 pub use header::HeaderError;
 #[cfg(feature = "hub")]
 pub(crate) use index::shard_names;
@@ -92,6 +93,15 @@ impl TensorInfo {
     }
 }
 
+/// What becomes of a fault: an error ends the work.
+type OnFault<'a> = &'a mut dyn FnMut(Error) -> Result<(), Error>;
+
+fn read_header(path: &Path) -> Result<(File, Header), Error> {
+    let (mut file, size) = files::open(path)?;
+    let header = header::read(path, &mut file, size)?;
+    Ok((file, header))
+}
+
 impl Checkpoint {
     /// Reads the headers of `model.safetensors` in this folder, or of all the shards that
     /// `model.safetensors.index.json` names.
@@ -99,11 +109,7 @@ impl Checkpoint {
     /// # Errors
     /// The first fault of any file: see [`Error`].
     pub fn open(folder: impl AsRef<Path>) -> Result<Checkpoint, Error> {
-        let (checkpoint, faults) = Checkpoint::open_lenient(folder)?;
-        match faults.into_iter().next() {
-            Some(fault) => Err(fault),
-            None => Ok(checkpoint),
-        }
+        Checkpoint::open_with(folder.as_ref(), &mut Err)
     }
 
     /// The same, leaving out what cannot be read: the tensors of sound shards, and all faults of
@@ -112,7 +118,17 @@ impl Checkpoint {
     /// # Errors
     /// If there are no weights, or the index cannot be read.
     pub fn open_lenient(folder: impl AsRef<Path>) -> Result<(Checkpoint, Vec<Error>), Error> {
-        let folder = folder.as_ref();
+        let mut faults = Vec::new();
+        let mut keep = |fault| {
+            faults.push(fault);
+            Ok(())
+        };
+        let checkpoint = Checkpoint::open_with(folder.as_ref(), &mut keep)?;
+        Ok((checkpoint, faults))
+    }
+
+    /// Gives each fault of a shard to `on_fault`, which returns it to stop there.
+    fn open_with(folder: &Path, on_fault: OnFault<'_>) -> Result<Checkpoint, Error> {
         std::fs::read_dir(folder).map_err(Error::io(folder))?;
         let (single, index) = (folder.join(SINGLE_FILE), folder.join(INDEX_FILE));
         // A single file goes before an index, as in `transformers`.
@@ -129,30 +145,34 @@ impl Checkpoint {
 
         let mut checkpoint =
             Checkpoint { folder: folder.to_owned(), shards: Vec::new(), tensors: BTreeMap::new() };
-        let mut faults = Vec::new();
         for (path, promised) in shards {
-            match checkpoint.add_shard(&path, &mut faults) {
-                Ok(()) => {
-                    let here = checkpoint.shards.len() - 1;
-                    let missing = promised.into_iter().filter(|tensor| {
-                        checkpoint.tensors.get(tensor).is_none_or(|info| info.shard != here)
-                    });
-                    faults.extend(missing.map(|tensor| Error::NotInShard {
-                        path: path.clone(),
-                        index: index.clone(),
-                        tensor,
-                    }));
+            let (file, header) = match read_header(&path) {
+                Ok(sound) => sound,
+                Err(fault) => {
+                    on_fault(fault)?;
+                    continue;
                 }
-                Err(fault) => faults.push(fault),
+            };
+            checkpoint.add_shard(&path, file, header, on_fault)?;
+            let here = checkpoint.shards.len() - 1;
+            for tensor in promised {
+                if checkpoint.get(&tensor).is_none_or(|info| info.shard != here) {
+                    let (path, index) = (path.clone(), index.clone());
+                    on_fault(Error::NotInShard { path, index, tensor })?;
+                }
             }
         }
-        Ok((checkpoint, faults))
+        Ok(checkpoint)
     }
 
     /// Takes in all tensors of a file.
-    fn add_shard(&mut self, path: &Path, faults: &mut Vec<Error>) -> Result<(), Error> {
-        let (mut file, size) = files::open(path)?;
-        let header = header::read(path, &mut file, size)?;
+    fn add_shard(
+        &mut self,
+        path: &Path,
+        file: File,
+        header: Header,
+        on_fault: OnFault<'_>,
+    ) -> Result<(), Error> {
         let shard = self.shards.len();
         for (name, stored) in header.tensors {
             match self.tensors.entry(name) {
@@ -164,12 +184,12 @@ impl Checkpoint {
                     let (dtype, shape) = (stored.dtype, stored.shape);
                     place.insert(TensorInfo { name, dtype, shape, bytes, shard, start });
                 }
-                Entry::Occupied(first) => faults.push(Error::DuplicateTensor {
+                Entry::Occupied(first) => on_fault(Error::DuplicateTensor {
                     path: path.to_owned(),
                     tensor: first.key().clone(),
                     other_path: self.shards[first.get().shard].path.clone(),
                     other: first.key().clone(),
-                }),
+                })?,
             }
         }
         self.shards.push(Shard { path: path.to_owned(), file: Mutex::new(file) });

@@ -11,8 +11,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use ferrite_tokenizer::{EncodeOptions, Tokenizer, Truncation};
 use serde::Deserialize;
 
+use crate::bert::BertConfig;
 use crate::error::Error;
 use crate::files;
 
@@ -46,6 +48,8 @@ pub struct SentenceModules {
     pub normalize: bool,
     /// What is put before each text unless the user asks for something else.
     pub default_prompt: Option<String>,
+    /// The file and the field that `max_seq_length` is from.
+    limit_source: Option<(PathBuf, &'static str)>,
 }
 
 const MODULES: &str = "modules.json";
@@ -130,6 +134,7 @@ impl SentenceModules {
             pooling: vec![Pooling::Mean],
             normalize: false,
             default_prompt: default_prompt(folder)?,
+            limit_source: None,
         };
         let list = folder.join(MODULES);
         if list.exists() {
@@ -147,12 +152,35 @@ impl SentenceModules {
                 });
             }
             result.max_seq_length = config.max_seq_length;
+            result.limit_source = Some((path.clone(), "max_seq_length"));
             result.do_lower_case = config.do_lower_case.unwrap_or(false);
         }
         if result.max_seq_length.is_none() {
-            result.max_seq_length = tokenizer_limit(&result.transformer)?;
+            let path = result.transformer.join("tokenizer_config.json");
+            result.max_seq_length = tokenizer_limit(&path)?;
+            result.limit_source = Some((path, "model_max_length"));
         }
         Ok(result)
+    }
+
+    /// The longest sequence that folder and encoder allow.
+    ///
+    /// # Errors
+    /// [`Error::InvalidValue`] if that has no room for the special tokens of a text.
+    pub fn max_length(&self, config: &BertConfig, tokenizer: &Tokenizer) -> Result<usize, Error> {
+        let positions = config.max_position_embeddings;
+        let limit = self.max_seq_length.map_or(positions, |limit| limit.min(positions));
+        let truncation = Some(Truncation::new(limit));
+        let options = EncodeOptions { truncation, ..EncodeOptions::default() };
+        let Err(error) = tokenizer.encode("", None, &options) else { return Ok(limit) };
+        let ferrite_tokenizer::Error::MaxLengthTooSmall { specials, .. } = error else {
+            return Err(error.into());
+        };
+        let own = self.limit_source.clone().filter(|_| self.max_seq_length == Some(limit));
+        let (path, field) = own
+            .unwrap_or_else(|| (self.transformer.join("config.json"), "max_position_embeddings"));
+        let expected = format!("room for the {specials} special tokens of a text");
+        Err(Error::InvalidValue { path, field, expected, found: limit.to_string() })
     }
 
     /// Follows the list: the encoder, then the pooling, then perhaps the normalisation.
@@ -229,12 +257,11 @@ fn read_pooling(path: &Path) -> Result<Vec<Pooling>, Error> {
 
 /// The longest sequence for the tokenizer, if it has a limit. Recent versions of
 /// sentence-transformers write it nowhere else.
-fn tokenizer_limit(transformer: &Path) -> Result<Option<usize>, Error> {
-    let path = transformer.join("tokenizer_config.json");
+fn tokenizer_limit(path: &Path) -> Result<Option<usize>, Error> {
     if !path.exists() {
         return Ok(None);
     }
-    let config: TokenizerConfig = files::read_json(&path)?;
+    let config: TokenizerConfig = files::read_json(path)?;
     let limit = config.model_max_length.filter(|limit| (1.0..1e9).contains(limit));
     Ok(limit.map(|limit| limit as usize))
 }
@@ -253,7 +280,7 @@ fn default_prompt(folder: &Path) -> Result<Option<String>, Error> {
             path,
             field: "default_prompt_name",
             expected: "one of prompts".to_owned(),
-            found: name,
+            found: format!("{name:?}"),
         }),
     }
 }
@@ -323,6 +350,10 @@ mod tests {
             pooling: vec![Pooling::Cls],
             normalize: true,
             default_prompt: Some("query: ".to_owned()),
+            limit_source: Some((
+                folder.path().join("0_Transformer/sentence_distilbert_config.json"),
+                "max_seq_length",
+            )),
         };
         assert_eq!(SentenceModules::from_folder(folder.path()).unwrap(), expected);
     }

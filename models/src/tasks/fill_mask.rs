@@ -100,7 +100,7 @@ impl FillMask {
     /// If a file cannot be read, the weights have no masked-LM head, or the vocabulary has no mask
     /// token or does not fit the embedding table.
     pub fn from_pretrained(folder: impl AsRef<Path>) -> Result<FillMask, Error> {
-        FillMask::from_pretrained_at(Level::current(), folder)
+        FillMask::from_pretrained_at(Level::try_current()?, folder)
     }
 
     /// The same, at a level of choice.

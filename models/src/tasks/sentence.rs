@@ -100,7 +100,7 @@ impl SentenceEncoder {
     /// # Errors
     /// If a file cannot be read, asks for what is not supported, or does not fit the others.
     pub fn from_pretrained(folder: impl AsRef<Path>) -> Result<SentenceEncoder, Error> {
-        SentenceEncoder::from_pretrained_at(Level::current(), folder)
+        SentenceEncoder::from_pretrained_at(Level::try_current()?, folder)
     }
 
     /// The same, at a level of choice.
@@ -116,9 +116,7 @@ impl SentenceEncoder {
         let tokenizer = Tokenizer::from_pretrained(folder)?;
         let bert = Bert::from_pretrained_at(level, folder)?;
         bert.check_vocabulary(&tokenizer)?;
-        let positions = bert.config().max_position_embeddings;
-        let limit = modules.max_seq_length.map_or(positions, |limit| limit.min(positions));
-        let truncation = Some(Truncation::new(limit));
+        let truncation = Some(Truncation::new(modules.max_length(bert.config(), &tokenizer)?));
         let options = EncodeOptions { truncation, ..EncodeOptions::default() };
         Ok(SentenceEncoder { bert, tokenizer, modules, options })
     }
@@ -144,6 +142,9 @@ impl SentenceEncoder {
     }
 
     /// A vector for each text. A text's vector depends on that text alone, to the last bit.
+    ///
+    /// All of a text is tokenized, to count what is cut, so that time and memory grow with its
+    /// length: who takes texts from strangers limits their size first.
     ///
     /// # Errors
     /// If a text cannot be tokenized (2 GiB and more).
@@ -171,7 +172,8 @@ impl SentenceEncoder {
         Ok(embeddings)
     }
 
-    /// Encodes a text, or a pair of texts as one sequence, and adds it to a batch.
+    /// Encodes a text, or a pair of texts as one sequence, and adds it to a batch. Like
+    /// [`SentenceEncoder::embed`] it tokenizes all of a text, however little of it counts.
     ///
     /// # Errors
     /// If it cannot be tokenized; the batch is then as before.

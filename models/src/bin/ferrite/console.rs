@@ -1,5 +1,6 @@
 //! What the user is told besides the results: on stderr, so that stdout is data alone.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{IsTerminal, Write, stderr, stdout};
 use std::time::{Duration, Instant};
@@ -25,7 +26,9 @@ impl Console {
     /// Says what keeps the program from doing what it was asked for.
     pub(crate) fn error(&self, message: impl Display) {
         // A stderr that is closed is no reason to stop, and `eprintln!` would panic.
-        let _ = writeln!(stderr(), "ferrite: {message}");
+        let message = message.to_string();
+        let lines: Vec<_> = message.split('\n').map(printable).collect();
+        let _ = writeln!(stderr(), "ferrite: {}", lines.join("\n"));
     }
 
     /// Says what the user should know, unless they don't want to.
@@ -79,6 +82,7 @@ impl Progress {
     pub(crate) fn update_download(&self, file: &str, done: u64, total: u64) {
         self.bar.set_length(total);
         self.bar.set_position(done);
+        let file = printable(file);
         self.bar.set_message(format!("{file}, {:.1} of {:.1} MB", mega(done), mega(total)));
     }
 
@@ -94,6 +98,30 @@ impl Drop for Progress {
     }
 }
 
+/// A text with its control characters escaped: it may come from a file, and a terminal would obey
+/// them.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return text.into();
+    }
+    let mut out = String::new();
+    for c in text.chars() {
+        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out.into()
+}
+
 fn mega(bytes: u64) -> f64 {
     bytes as f64 / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_has_nothing_to_obey() {
+        assert_eq!(printable("größer\x1b[2J\r\u{9b}1m\x7f"), r"größer\u{1b}[2J\r\u{9b}1m\u{7f}");
+        assert!(matches!(printable("[MASK] ä"), Cow::Borrowed("[MASK] ä")));
+    }
 }

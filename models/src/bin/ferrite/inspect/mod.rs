@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ferrite_models::Error;
-use ferrite_models::bert::{BertConfig, HiddenAct, Part};
+use ferrite_models::bert::{BertConfig, Part};
 use ferrite_models::checkpoint::{Checkpoint, Fate, LoadReport, Names, TensorInfo};
 use ferrite_models::kernels::Level;
 use ferrite_models::sentence::{Pooling, SentenceModules};
@@ -140,9 +140,9 @@ impl Report {
         let folder = report.folder.clone();
         report.config = report.keep(BertConfig::from_file(folder.join("config.json")));
         report.add_weights(&folder);
-        report.add_tokenizer(&folder);
+        let tokenizer = report.add_tokenizer(&folder);
         if let Some(modules) = modules {
-            report.add_sentence(&modules);
+            report.add_sentence(&modules, tokenizer.as_ref());
         }
         report
     }
@@ -165,10 +165,6 @@ impl Report {
             );
             return;
         };
-        if config.hidden_act == HiddenAct::Silu {
-            let file = folder.join("config.json");
-            self.faults.push(format!("{}: hidden_act: silu is not supported", file.display()));
-        }
         let names = Names::new(&checkpoint);
         let parts = config.parts(&names);
         let LoadReport { tensors, faults, parameters, bytes, .. } = config.report(&names, &parts);
@@ -196,8 +192,8 @@ impl Report {
         self.faults.extend(faults.iter().map(Error::to_string));
     }
 
-    fn add_tokenizer(&mut self, folder: &Path) {
-        let Some(tokenizer) = self.keep(Tokenizer::from_pretrained(folder)) else { return };
+    fn add_tokenizer(&mut self, folder: &Path) -> Option<Tokenizer> {
+        let tokenizer = self.keep(Tokenizer::from_pretrained(folder))?;
         self.warnings.extend_from_slice(tokenizer.warnings());
         let tokens = tokenizer.vocab_size();
         if let Some(rows) = self.config.as_ref().map(|config| config.vocab_size) {
@@ -223,9 +219,14 @@ impl Report {
             tokens,
             special: special.map(str::to_owned).collect(),
         });
+        Some(tokenizer)
     }
 
-    fn add_sentence(&mut self, modules: &SentenceModules) {
+    fn add_sentence(&mut self, modules: &SentenceModules, tokenizer: Option<&Tokenizer>) {
+        if let (Some(config), Some(tokenizer)) = (&self.config, tokenizer) {
+            let fits = modules.max_length(config, tokenizer);
+            self.keep(fits);
+        }
         let positions = self.config.as_ref().map(|config| config.max_position_embeddings);
         let name = |pooling: &Pooling| match pooling {
             Pooling::Cls => "cls",

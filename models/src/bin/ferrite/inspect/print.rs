@@ -6,12 +6,13 @@ use ferrite_models::bert::BertConfig;
 
 use super::cost::Cost;
 use super::{Report, Sentence, Tensor, Vocabulary};
+use crate::console::printable;
 
 /// The whole report: what there is, then the tensors, and in the end what is wrong.
 pub(super) fn text(report: &Report) -> String {
     let mut out = String::new();
     let mut line = |name: &str, value: String| {
-        writeln!(out, "{name:<10} {value}").expect("a string takes everything");
+        writeln!(out, "{name:<10} {}", printable(&value)).expect("a string takes everything");
     };
     line("folder", report.folder.display().to_string());
     if let Some(config) = &report.config {
@@ -42,7 +43,7 @@ pub(super) fn text(report: &Report) -> String {
     out.push_str(&tensors(&report.tensors));
     for (what, list) in [("warning", &report.warnings), ("fault", &report.faults)] {
         for entry in list {
-            writeln!(out, "{what:<10} {entry}").expect("a string takes everything");
+            writeln!(out, "{what:<10} {}", printable(entry)).expect("a string takes everything");
         }
     }
     let verdict = match report.faults.len() {
@@ -124,19 +125,20 @@ fn tensors(tensors: &[Tensor]) -> String {
         tensors.iter().filter_map(|tensor| tensor.file.as_deref()).collect();
     let width = |column: &dyn Fn(&Tensor) -> usize| tensors.iter().map(column).max().unwrap_or(0);
     let shapes = width(&|tensor| format!("{:?}", tensor.shape).len());
-    let names = width(&|tensor| tensor.name.len());
+    let names = width(&|tensor| printable(&tensor.name).chars().count());
     let mut out = String::new();
     for tensor in tensors {
         let shape = format!("{:?}", tensor.shape);
         let dtype = tensor.dtype.as_deref().unwrap_or("-");
         let file = match &tensor.file {
-            Some(file) if files.len() > 1 => format!(" ({file})"),
+            Some(file) if files.len() > 1 => format!(" ({})", printable(file)),
             _ => String::new(),
         };
         writeln!(
             out,
             "  {dtype:<4} {shape:<shapes$}  {:<names$}  {}{file}",
-            tensor.name, tensor.remark
+            printable(&tensor.name),
+            printable(&tensor.remark)
         )
         .expect("a string takes everything");
     }
