@@ -1,9 +1,8 @@
 //! Whole encoders, from ids to the last hidden state; with `--features peers` beside candle and
 //! rten, the answers compared first.
 //!
-//! rten runs ONNX files: `FERRITE_BENCH_ONNX` names a folder with `bert-base.onnx` and `minilm.onnx`
-//! (of any weights), which `bench/peers/peers.py` leaves in its work folder. Without it rten is left
-//! out.
+//! rten runs ONNX files: `FERRITE_BENCH_ONNX` names the work folder of `bench/peers/peers.py`, which
+//! leaves `bert-base/plain.onnx` and `minilm-l6/plain.onnx` there. Without it rten is left out.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +24,7 @@ fn main() {
     println!("level {}, levels missing here: {:?}", Level::current(), Level::missing());
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("a pool");
     for (name, config) in
-        [("minilm", random_bert::MINILM_L6), ("bert-base", random_bert::BERT_BASE)]
+        [("minilm-l6", random_bert::MINILM_L6), ("bert-base", random_bert::BERT_BASE)]
     {
         let folder = tempfile::tempdir().expect("a folder for the weights");
         random_bert::write(config, folder.path()).expect("random weights");
@@ -86,14 +85,14 @@ mod peers {
 
     use super::*;
 
-    pub struct Peers {
+    pub(crate) struct Peers {
         candle: BertModel,
         rten: Option<rten::Model>,
     }
 
     impl Peers {
         /// candle with the same weights, rten with whatever the ONNX file has.
-        pub fn load(name: &str, folder: &Path) -> Peers {
+        pub(crate) fn load(name: &str, folder: &Path) -> Peers {
             let read = |file: &str| std::fs::read(folder.join(file)).expect("written before");
             let config: Config =
                 serde_json::from_slice(&read("config.json")).expect("candle's configuration");
@@ -104,7 +103,7 @@ mod peers {
             );
             let candle = BertModel::load(weights.expect("weights"), &config).expect("a model");
             let rten = std::env::var_os("FERRITE_BENCH_ONNX").map(|onnx| {
-                let path = Path::new(&onnx).join(format!("{name}.onnx"));
+                let path = Path::new(&onnx).join(name).join("plain.onnx");
                 rten::Model::load_file(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"))
             });
             if rten.is_none() {
@@ -113,7 +112,7 @@ mod peers {
             Peers { candle, rten }
         }
 
-        pub fn bench(
+        pub(crate) fn bench(
             &self,
             group: &mut BenchmarkGroup<'_, WallTime>,
             bert: &Bert,

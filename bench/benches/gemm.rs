@@ -100,7 +100,7 @@ mod peers {
 
     use super::*;
 
-    pub fn bench(
+    pub(crate) fn bench(
         group: &mut BenchmarkGroup<'_, WallTime>,
         pool: &ThreadPool,
         x: &Matrix<f32>,

@@ -22,7 +22,7 @@ pub const LEVEL_VARIABLE: &str = "FERRITE_LEVEL";
 /// - `portable`: what every CPU of the target has, SSE2 on x86-64, NEON on aarch64;
 /// - `avx2`: AVX2 with FMA, 8 lanes;
 /// - `avx512`: AVX-512 F, BW, DQ and VL, 16 lanes and 32 registers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Level(pub(crate) Token);
 
 /// The token of a level; `dispatch!` matches on it.
@@ -179,6 +179,13 @@ impl PartialEq for Level {
 }
 
 impl Eq for Level {}
+
+impl fmt::Debug for Level {
+    /// The name alone.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
 
 impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
