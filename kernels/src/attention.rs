@@ -8,6 +8,8 @@
 
 use std::ops::Range;
 
+use crate::gemm::bodies::Fma;
+use crate::gemm::kernel::ByLanes;
 use crate::gemm::multiply::multiply;
 use crate::gemm::panels::{Layout, Panels};
 use crate::level::Level;
@@ -124,11 +126,11 @@ impl Attention<'_> {
         assert_eq!(out.shape(), (queries.len(), keys.len()), "shape of an attention map");
         assert!(head < self.heads, "head {head} of {}", self.heads);
         let d_k = self.q.cols() / self.heads;
-        let layout = Layout::new(level, keys.len(), d_k);
+        let layout = dispatch!(level, s => Layout::at(ByLanes(s, Fma), keys.len(), d_k));
         scratch.pieces.resize(1, layout.len());
         let packed_keys = scratch.pieces.as_mut_slice();
         self.pack_keys(&layout, sequence, head, packed_keys);
-        let k = Panels { layout, data: packed_keys };
+        let k = Panels { layout, data: bytemuck::cast_slice(packed_keys) };
         let q = self.q.row_range(queries.clone()).col_range(head * d_k..(head + 1) * d_k);
         let visible = |query| self.mask.visible(query, queries.len(), keys.len());
         dispatch!(level, s => {
@@ -164,8 +166,9 @@ impl Attention<'_> {
     fn scratch_len<S: Simd>(&self, s: S) -> usize {
         let keys = self.keys.longest();
         let (d_k, d_v) = (self.q.cols() / self.heads, self.v.cols() / self.heads);
-        let floats =
-            Layout::at(s, keys, d_k).len() + Layout::at(s, d_v, keys).len() + QUERY_BLOCK * keys;
+        let floats = Layout::at(ByLanes(s, Fma), keys, d_k).len()
+            + Layout::at(ByLanes(s, Fma), d_v, keys).len()
+            + QUERY_BLOCK * keys;
         // Each piece begins at a cache line.
         floats.next_multiple_of(16)
     }
@@ -177,7 +180,7 @@ impl Attention<'_> {
         let first = self.keys.range(sequence).start;
         for key in 0..layout.outputs {
             let row = &self.k.row(first + key)[head * d_k..(head + 1) * d_k];
-            layout.pack_row(key, row, scale, packed);
+            layout.pack_scaled(key, row, scale, packed);
         }
         layout.clear_tail(packed);
     }
@@ -258,8 +261,8 @@ fn run_part<S: Simd>(
     let first_row = of.queries.range(sequences.start).start;
     for sequence in sequences {
         let (queries, keys) = (of.queries.range(sequence), of.keys.range(sequence));
-        let k_layout = Layout::at(s, keys.len(), d_k);
-        let v_layout = Layout::at(s, d_v, keys.len());
+        let k_layout = Layout::at(ByLanes(s, Fma), keys.len(), d_k);
+        let v_layout = Layout::at(ByLanes(s, Fma), d_v, keys.len());
         let (packed_k, rest) = scratch.split_at_mut(k_layout.len());
         let (packed_v, rest) = rest.split_at_mut(v_layout.len());
         for head in heads.clone() {
@@ -267,8 +270,8 @@ fn run_part<S: Simd>(
             of.pack_keys(&k_layout, sequence, head, packed_k);
             let v = of.v.row_range(keys.clone()).col_range(cols_v);
             v_layout.pack_transposed(v, packed_v);
-            let k = Panels { layout: k_layout, data: packed_k };
-            let v = Panels { layout: v_layout, data: packed_v };
+            let k = Panels { layout: k_layout, data: bytemuck::cast_slice(packed_k) };
+            let v = Panels { layout: v_layout, data: bytemuck::cast_slice(packed_v) };
             let visible = |query| of.mask.visible(query, queries.len(), keys.len());
             for first in (0..queries.len()).step_by(QUERY_BLOCK) {
                 let rows = first..queries.len().min(first + QUERY_BLOCK);
@@ -283,13 +286,13 @@ fn run_part<S: Simd>(
                     queries.start - first_row + rows.start..queries.start - first_row + rows.end;
                 let context = out.reborrow().row_range(out_rows).col_range(out_cols);
                 multiply(
-                    s,
-                    p,
+                    ByLanes(s, Fma),
+                    p.as_bytes(),
                     v,
                     0..v_layout.panels(),
                     context,
                     #[inline(always)]
-                    |_, _, _, _| {},
+                    |_, _, _| {},
                 );
             }
         }
@@ -308,13 +311,13 @@ fn weights<S: Simd>(
     mut p: MatMut<'_>,
 ) {
     multiply(
-        s,
-        q,
+        ByLanes(s, Fma),
+        q.as_bytes(),
         k,
         0..k.layout.panels(),
         p.reborrow(),
         #[inline(always)]
-        |_, _, _, _| {},
+        |_, _, _| {},
     );
     for row in 0..q.rows() {
         let visible = visible(first + row).min(keys);

@@ -5,7 +5,7 @@
 //! so a result is a function of its arguments alone, and every level that the machine has can be
 //! run and compared in one process.
 //!
-//! The environment variable `FERRITE_LEVEL` (`portable`, `avx2`, `avx512`) caps what
+//! The environment variable `FERRITE_LEVEL` (a name such as `avx2`) caps what
 //! [`Level::current`] chooses: the way out when a machine misbehaves, and a way to compare.
 
 use std::fmt;
@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 
 use crate::simd::Portable;
 #[cfg(target_arch = "x86_64")]
-use crate::simd::{Avx2, Avx512};
+use crate::simd::{Avx2, Avx512, Avx512Bf16, Avx512Vnni};
 
 /// The environment variable that caps the level.
 pub const LEVEL_VARIABLE: &str = "FERRITE_LEVEL";
@@ -21,9 +21,15 @@ pub const LEVEL_VARIABLE: &str = "FERRITE_LEVEL";
 /// An instruction set level that this machine is known to execute:
 /// - `portable`: what every CPU of the target has, SSE2 on x86-64, NEON on aarch64;
 /// - `avx2`: AVX2 with FMA, 8 lanes;
-/// - `avx512`: AVX-512 F, BW, DQ and VL, 16 lanes and 32 registers.
+/// - `avx512`: AVX-512 F, BW, DQ and VL, 16 lanes and 32 registers;
+/// - `avx512vnni`: and dot products of bytes;
+/// - `avx512bf16`: and dot products of bfloat16;
+/// - `amx`: and tiles of both.
+///
+/// The lanes of the last four are the same: what they add serves the products of one
+/// [`Precision`](crate::Precision) or another.
 #[derive(Clone, Copy)]
-pub struct Level(pub(crate) Token);
+pub struct Level(pub(crate) Token, Rank);
 
 /// The token of a level; `dispatch!` matches on it.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +51,9 @@ struct Features {
     avx512bw: bool,
     avx512dq: bool,
     avx512vl: bool,
+    avx512vnni: bool,
+    avx512bf16: bool,
+    amx: bool,
 }
 
 /// The names of the levels in ascending order, without any proof that they can run.
@@ -53,11 +62,21 @@ enum Rank {
     Portable,
     Avx2,
     Avx512,
+    Avx512Vnni,
+    Avx512Bf16,
+    Amx,
 }
 
 impl Rank {
-    const ALL: [(Rank, &'static str); 3] =
-        [(Rank::Portable, "portable"), (Rank::Avx2, "avx2"), (Rank::Avx512, "avx512")];
+    /// Processors came in this order: none has a level without those below it.
+    const ALL: [(Rank, &'static str); 6] = [
+        (Rank::Portable, "portable"),
+        (Rank::Avx2, "avx2"),
+        (Rank::Avx512, "avx512"),
+        (Rank::Avx512Vnni, "avx512vnni"),
+        (Rank::Avx512Bf16, "avx512bf16"),
+        (Rank::Amx, "amx"),
+    ];
 
     fn parse(name: &str) -> Result<Rank, UnknownLevel> {
         let name = name.trim().to_ascii_lowercase();
@@ -69,13 +88,10 @@ impl Rank {
     fn select(features: Features, cap: Rank) -> Rank {
         let f = features;
         let avx2 = f.avx2 && f.fma;
-        let avx512 = avx2 && f.avx512f && f.avx512bw && f.avx512dq && f.avx512vl;
-        let highest = match (avx512, avx2) {
-            (true, _) => Rank::Avx512,
-            (_, true) => Rank::Avx2,
-            _ => Rank::Portable,
-        };
-        highest.min(cap)
+        let avx512 = f.avx512f && f.avx512bw && f.avx512dq && f.avx512vl;
+        let ladder = [avx2, avx512, f.avx512vnni, f.avx512bf16, f.amx];
+        let steps = ladder.iter().take_while(|&&step| step).count();
+        Rank::ALL[steps].0.min(cap)
     }
 }
 
@@ -87,7 +103,8 @@ pub struct UnknownLevel {
 
 impl fmt::Display for UnknownLevel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{LEVEL_VARIABLE}={:?} is no level; use portable, avx2 or avx512", self.name)
+        write!(f, "{LEVEL_VARIABLE}={:?} is no level; use one of", self.name)?;
+        Rank::ALL.iter().try_for_each(|(_, name)| write!(f, " {name}"))
     }
 }
 
@@ -99,7 +116,7 @@ impl Level {
     /// # Errors
     /// [`UnknownLevel`] if `cap` names no level.
     pub fn detect(cap: Option<&str>) -> Result<Level, UnknownLevel> {
-        let cap = cap.map_or(Ok(Rank::Avx512), Rank::parse)?;
+        let cap = cap.map_or(Ok(Rank::Amx), Rank::parse)?;
         Ok(Level::from_rank(Rank::select(detected_features(), cap)))
     }
 
@@ -128,19 +145,24 @@ impl Level {
 
     /// Every level this machine can run, lowest first. Ignores `FERRITE_LEVEL`.
     pub fn available() -> Vec<Level> {
-        let highest = Rank::select(detected_features(), Rank::Avx512);
+        let highest = Rank::select(detected_features(), Rank::Amx);
         let ranks = Rank::ALL.iter().map(|&(rank, _)| rank);
         ranks.filter(|&rank| rank <= highest).map(Level::from_rank).collect()
     }
 
     /// The names of the levels that exist but that this machine cannot run.
     pub fn missing() -> Vec<&'static str> {
-        let highest = Rank::select(detected_features(), Rank::Avx512);
+        let highest = Rank::select(detected_features(), Rank::Amx);
         Rank::ALL.iter().filter(|(rank, _)| *rank > highest).map(|&(_, name)| name).collect()
     }
 
-    /// `portable`, `avx2` or `avx512`.
+    /// `portable`, `avx2`, `avx512`, `avx512vnni`, `avx512bf16` or `amx`.
     pub fn name(self) -> &'static str {
+        Rank::ALL[self.1 as usize].1
+    }
+
+    /// The lanes of everything but products: `portable`, `avx2` or `avx512`.
+    pub(crate) fn lanes(self) -> &'static str {
         match self.0 {
             Token::Portable(_) => "portable",
             #[cfg(target_arch = "x86_64")]
@@ -150,18 +172,35 @@ impl Level {
         }
     }
 
+    /// The proof that this level has dot products of bytes.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn vnni(self) -> Option<Avx512Vnni> {
+        // SAFETY: levels of this rank and above exist only where the feature was detected.
+        (self.1 >= Rank::Avx512Vnni).then(|| unsafe { Avx512Vnni::assume_supported() })
+    }
+
+    /// The proof that this level has dot products of bfloat16.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn bf16(self) -> Option<Avx512Bf16> {
+        // SAFETY: levels of this rank and above exist only where the feature was detected.
+        (self.1 >= Rank::Avx512Bf16).then(|| unsafe { Avx512Bf16::assume_supported() })
+    }
+
     /// The caller has made sure, through [`Rank::select`] on the detected features, that the
     /// machine executes this level.
     fn from_rank(rank: Rank) -> Level {
-        Level(match rank {
+        let token = match rank {
+            Rank::Portable => Token::Portable(Portable::new()),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `rank` came out of `Rank::select` on the detected features.
-            Rank::Avx512 => Token::Avx512(unsafe { Avx512::assume_supported() }),
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: as above.
             Rank::Avx2 => Token::Avx2(unsafe { Avx2::assume_supported() }),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above; this level and those above it have what it needs.
+            _ => Token::Avx512(unsafe { Avx512::assume_supported() }),
+            #[cfg(not(target_arch = "x86_64"))]
             _ => Token::Portable(Portable::new()),
-        })
+        };
+        Level(token, rank)
     }
 }
 
@@ -174,7 +213,7 @@ impl Default for Level {
 
 impl PartialEq for Level {
     fn eq(&self, other: &Level) -> bool {
-        self.name() == other.name()
+        self.1 == other.1
     }
 }
 
@@ -204,6 +243,9 @@ fn detected_features() -> Features {
         avx512bw: is_x86_feature_detected!("avx512bw"),
         avx512dq: is_x86_feature_detected!("avx512dq"),
         avx512vl: is_x86_feature_detected!("avx512vl"),
+        avx512vnni: is_x86_feature_detected!("avx512vnni"),
+        avx512bf16: is_x86_feature_detected!("avx512bf16"),
+        amx: false,
     };
     #[cfg(not(target_arch = "x86_64"))]
     Features::default()
@@ -213,10 +255,10 @@ fn detected_features() -> Features {
 mod tests {
     use super::*;
 
-    /// The choice is a pure function of the features and the cap: all 64 feature sets.
+    /// The choice is a pure function of the features and the cap: all 512 feature sets.
     #[test]
     fn a_level_needs_every_feature_it_uses() {
-        for bits in 0..64u32 {
+        for bits in 0..512u32 {
             let has = |bit: u32| bits >> bit & 1 == 1;
             let features = Features {
                 avx2: has(0),
@@ -225,12 +267,13 @@ mod tests {
                 avx512bw: has(3),
                 avx512dq: has(4),
                 avx512vl: has(5),
+                avx512vnni: has(6),
+                avx512bf16: has(7),
+                amx: has(8),
             };
-            let expected = match bits {
-                0b11_1111 => Rank::Avx512,
-                _ if bits & 0b11 == 0b11 => Rank::Avx2,
-                _ => Rank::Portable,
-            };
+            let needs = [0b11, 0b11_1111, 0b111_1111, 0b1111_1111, 0b1_1111_1111];
+            let steps = needs.iter().take_while(|&&needed| bits & needed == needed).count();
+            let (expected, _) = Rank::ALL[steps];
             for (cap, _) in Rank::ALL {
                 assert_eq!(Rank::select(features, cap), expected.min(cap), "{features:?} {cap:?}");
             }

@@ -9,11 +9,18 @@ const WORTH_A_THREAD: usize = 64 * 1024;
 /// there is enough of it. `f` must treat each row by itself: how the rows are cut depends on the
 /// number of threads.
 pub fn share_rows<T: Send>(x: MatMut<'_, T>, f: impl Fn(usize, MatMut<'_, T>) + Sync) {
-    let elements = x.rows() * x.cols();
-    let pieces = rayon::current_num_threads().min(elements / WORTH_A_THREAD).max(1);
-    let step = x.rows().div_ceil(pieces).max(1);
+    let step = rows_per_thread(x.rows(), x.cols());
     halve(0, x, step, &f);
 }
+
+/// How many rows of a matrix each thread takes.
+pub(crate) fn rows_per_thread(rows: usize, cols: usize) -> usize {
+    let pieces = rayon::current_num_threads().min(rows * cols / WORTH_A_THREAD).max(1);
+    rows.div_ceil(pieces).max(1)
+}
+
+/// Runs both, on two threads if one is idle.
+pub(crate) use rayon::join;
 
 fn halve<T: Send>(
     first: usize,
@@ -26,7 +33,7 @@ fn halve<T: Send>(
     }
     let middle = x.rows() / 2;
     let (top, bottom) = x.split_rows(middle);
-    rayon::join(|| halve(first, top, step, f), || halve(first + middle, bottom, step, f));
+    join(|| halve(first, top, step, f), || halve(first + middle, bottom, step, f));
 }
 
 #[cfg(test)]

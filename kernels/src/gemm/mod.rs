@@ -1,18 +1,30 @@
 //! Matrix products `y = x Wᵀ` with packed weights and fused epilogues.
 //!
-//! From the inside out: `tile` keeps a few rows times a few vectors of sums in registers;
-//! `multiply` runs tiles so that operands come from the caches; `matmul` shares the work out to
-//! threads. [`PackedMatrix`] holds weights in the order in which tiles read them; `panels` defines
-//! that order.
+//! From the inside out: a register `tile` keeps a few rows times a few vectors of sums; its
+//! `bodies` are the ways to multiply a group of inputs; a `kernel` is a body at a level, with the
+//! sizes of its tile; `multiply` runs tiles so that operands come from the caches; `matmul` shares
+//! the work out to threads.
+//!
+//! [`PackedMatrix`] holds weights in the order in which tiles read them, which `panels` defines;
+//! [`Activations`] hold rows in the `form` in which a kernel reads them; an [`Epilogue`] finishes
+//! sums before they leave for memory.
 
+mod activations;
+pub(crate) mod bodies;
+mod epilogue;
+mod form;
+pub(crate) mod kernel;
 mod matmul;
 pub(crate) mod multiply;
 mod packed;
 pub(crate) mod panels;
 pub(crate) mod tile;
 
-pub use matmul::{Epilogue, matmul};
-pub use packed::PackedMatrix;
+pub use activations::{Activations, Left};
+pub use epilogue::Epilogue;
+pub(crate) use kernel::Unit;
+pub use matmul::{matmul, matmul_into};
+pub use packed::{MAX_INT8_INPUTS, PackedMatrix};
 
 #[cfg(test)]
 mod tests;

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
+use super::kernel::Kernel;
 use super::panels::Panels;
 use super::tile::Tile;
 use crate::matrix::{Mat, MatMut};
-use crate::simd::Simd;
 
-/// Rows that pass over a panel. Their part of one K block (128 x 384 elements, 192 KB) stays in the
+/// Rows that pass over a panel. Their part of one K block (128 rows of 1.5 KB) stays in the
 /// second-level cache.
 pub(crate) const ROW_BLOCK: usize = 128;
 
@@ -15,12 +15,13 @@ pub(crate) const ROW_BLOCK: usize = 128;
 /// cache from one K block to the next.
 const PANEL_BLOCK: usize = 8;
 
-/// Elements of the largest register tile of any level.
-const MAX_TILE: usize = 8 * 48;
+/// Elements of the largest register tile of any kernel.
+const MAX_TILE: usize = 32 * 32;
 
-/// The rows of `x` times the given panels. `y` has the rows of `x` and the columns of the panels,
-/// is overwritten, and each part is handed to `finish(s, row, columns, part of y)` once its sums
-/// are complete; columns count from the first of `panels`.
+/// The rows of `x` times the given panels. `x` are the bytes of rows in the kernel's form, with at
+/// least as many elements as the layout's padded inputs. `y` has the rows of `x` and the columns of
+/// the panels, is overwritten, and each part is handed to `finish(row, columns, part of y)` once its
+/// sums are complete; columns count from the first of `panels`.
 ///
 /// ```text
 /// for each block of rows                its part of x in L2
@@ -31,13 +32,13 @@ const MAX_TILE: usize = 8 * 48;
 ///     finish
 /// ```
 #[inline(always)]
-pub(crate) fn multiply<S: Simd>(
-    s: S,
-    x: Mat<'_>,
+pub(crate) fn multiply<K: Kernel>(
+    k: K,
+    x: Mat<'_, u8>,
     w: Panels<'_>,
     panels: Range<usize>,
     mut y: MatMut<'_>,
-    finish: impl Fn(S, usize, Range<usize>, &mut [f32]),
+    mut finish: impl FnMut(usize, Range<usize>, &mut [f32]),
 ) {
     if panels.is_empty() {
         return;
@@ -51,7 +52,7 @@ pub(crate) fn multiply<S: Simd>(
             let end = y.cols().min(w.layout.start(panels.end) - origin);
             for block in w.layout.blocks() {
                 for p in panels.clone() {
-                    pass_over_panel(s, x, w, block, p, rows.clone(), origin, &mut y);
+                    pass_over_panel(k, x, w, block, p, rows.clone(), origin, &mut y);
                 }
             }
             for row in rows.clone() {
@@ -59,7 +60,7 @@ pub(crate) fn multiply<S: Simd>(
                 if w.layout.inputs == 0 {
                     part.fill(0.0);
                 }
-                finish(s, row, start..end, part);
+                finish(row, start..end, part);
             }
         }
     }
@@ -67,9 +68,9 @@ pub(crate) fn multiply<S: Simd>(
 
 /// The tiles of one panel and one K block, and meanwhile the prefetch of the panel after it.
 #[inline(always)]
-fn pass_over_panel<S: Simd>(
-    s: S,
-    x: Mat<'_>,
+fn pass_over_panel<K: Kernel>(
+    k: K,
+    x: Mat<'_, u8>,
     w: Panels<'_>,
     block: (usize, usize),
     p: usize,
@@ -80,14 +81,16 @@ fn pass_over_panel<S: Simd>(
     let (first, depth) = block;
     let b = w.block(block, p);
     let column = w.layout.start(p) - origin;
+    let groups = depth / K::SHAPE.group;
     // The tiles of this panel ask for the next one evenly: a burst would hold up the sums.
-    let tiles = rows.len().div_ceil(S::TILE_ROWS);
+    let tiles = rows.len().div_ceil(K::SHAPE.rows);
     let share = b.len().div_ceil(tiles);
     let mut ahead = b.as_ptr().wrapping_add(b.len());
-    for row in rows.clone().step_by(S::TILE_ROWS) {
-        let tile_rows = row..rows.end.min(row + S::TILE_ROWS);
-        let a = x.row_range(tile_rows).col_range(first..first + depth);
-        run_tile(s, a, b, first > 0, (ahead, share / depth), y, row, column);
+    let bytes = K::SHAPE.form.bytes();
+    for row in rows.clone().step_by(K::SHAPE.rows) {
+        let tile_rows = row..rows.end.min(row + K::SHAPE.rows);
+        let a = x.row_range(tile_rows).col_range(first * bytes..(first + depth) * bytes);
+        run_tile(k, a, b, groups, first > 0, (ahead, share / groups), y, row, column);
         ahead = ahead.wrapping_add(share);
     }
 }
@@ -95,27 +98,32 @@ fn pass_over_panel<S: Simd>(
 /// One register tile, straight into `y`, or through a buffer where the panel is wider than `y`.
 /// `ahead` is what to ask for meanwhile, and the step from one line of it to the next.
 #[inline(always)]
-fn run_tile<S: Simd>(
-    s: S,
-    a: Mat<'_>,
-    b: &[f32],
+fn run_tile<K: Kernel>(
+    k: K,
+    a: Mat<'_, u8>,
+    b: &[u8],
+    groups: usize,
     accumulate: bool,
-    ahead: (*const f32, usize),
+    ahead: (*const u8, usize),
     y: &mut MatMut<'_>,
     row: usize,
     column: usize,
 ) {
-    let (rows, depth) = a.shape();
-    let width = b.len() / depth;
-    let vectors = width / S::LANES;
-    assert!(b.len() == depth * width && width == vectors * S::LANES && rows * width <= MAX_TILE);
+    let shape = K::SHAPE;
+    let rows = a.rows();
+    let group_bytes = b.len() / groups;
+    let width = group_bytes / (shape.group * shape.weight_bytes);
+    let vectors = width / shape.lanes;
+    assert!(a.cols() == groups * shape.group * shape.form.bytes() && rows <= shape.rows);
+    assert!(b.len() == groups * width * shape.group * shape.weight_bytes);
+    assert!(width == vectors * shape.lanes && rows * width <= MAX_TILE);
     assert!(row + rows <= y.rows() && column < y.cols());
     let tile = Tile {
-        depth,
+        groups,
         a: a.as_ptr(),
         a_row_stride: a.stride(),
         b: b.as_ptr(),
-        b_depth_stride: width,
+        b_group_stride: group_bytes,
         c: std::ptr::null_mut(),
         c_row_stride: y.stride(),
         accumulate,
@@ -125,9 +133,9 @@ fn run_tile<S: Simd>(
     if column + width <= y.cols() {
         // SAFETY: the tile's first element lies inside `y`, by the checks above.
         let c = unsafe { y.as_mut_ptr().add(row * y.stride() + column) };
-        // SAFETY: `a` is a view of the tile's rows, `b` holds `depth` rows of `width` elements,
+        // SAFETY: `a` is a view of the tile's rows, `b` holds `groups` groups of `width` columns,
         // and all rows and columns of the tile lie inside `y`, which this thread alone holds.
-        unsafe { s.tile(rows, vectors, Tile { c, ..tile }) }
+        unsafe { k.tile(rows, vectors, Tile { c, ..tile }) }
         return;
     }
     let valid = y.cols() - column;
@@ -139,7 +147,7 @@ fn run_tile<S: Simd>(
     }
     let c = buffer.as_mut_ptr();
     // SAFETY: as above, with the whole tile inside `buffer`, whose rows are `width` apart.
-    unsafe { s.tile(rows, vectors, Tile { c, c_row_stride: width, ..tile }) }
+    unsafe { k.tile(rows, vectors, Tile { c, c_row_stride: width, ..tile }) }
     for r in 0..rows {
         y.row_mut(row + r)[column..].copy_from_slice(&buffer[r * width..][..valid]);
     }

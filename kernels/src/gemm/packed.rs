@@ -1,47 +1,92 @@
 //! Weights, packed once when they are loaded.
 
+use bytemuck::{cast_slice, cast_slice_mut};
+
+use super::epilogue::Dequantize;
+use super::form::Form;
+use super::kernel::Unit;
 use super::panels::{Layout, Panels};
-use crate::level::Level;
 use crate::matrix::{Mat, Matrix};
+use crate::precision::Arithmetic;
+
+/// The most inputs of a product of integers: more could overflow a sum of 32 bits.
+pub const MAX_INT8_INPUTS: usize = i32::MAX as usize / (127 * 127);
 
 /// A weight matrix W of shape (outputs, inputs), as published checkpoints store it, packed for
-/// `y = x Wᵀ` at one level.
+/// `y = x Wᵀ` in one [`Arithmetic`].
 pub struct PackedMatrix {
-    level: Level,
+    arithmetic: Arithmetic,
     layout: Layout,
-    data: Matrix<f32>,
+    data: Matrix<u8>,
+    /// The scale of each output, in int8.
+    scales: Vec<f32>,
+    /// What each output's sums have too much because of what the form adds to each input.
+    excess: Vec<i32>,
 }
 
 impl PackedMatrix {
-    /// Packs `weight`, of shape (outputs, inputs), for products at `level`.
-    pub fn new(level: Level, weight: Mat<'_>) -> PackedMatrix {
-        PackedMatrix::from_rows(level, weight.rows(), weight.cols(), |row| weight.row(row))
+    /// Packs `weight`, of shape (outputs, inputs).
+    ///
+    /// # Panics
+    /// As [`PackedMatrix::from_rows`].
+    #[track_caller]
+    pub fn new(arithmetic: impl Into<Arithmetic>, weight: Mat<'_>) -> PackedMatrix {
+        PackedMatrix::from_rows(arithmetic, weight.rows(), weight.cols(), |row| weight.row(row))
     }
 
     /// Packs the weight whose row `i` is `row(i)`: several matrices can so become one without a
     /// copy in between.
     ///
+    /// In int8 each row becomes the nearest integers to `row / scale`, with `scale = max |row| /
+    /// 127`; one with a NaN or an infinity makes its outputs NaN.
+    ///
     /// # Panics
-    /// If a row does not have `inputs` elements.
+    /// If a row does not have `inputs` elements, or in int8 there are more of them than
+    /// [`MAX_INT8_INPUTS`].
     #[track_caller]
     pub fn from_rows<'a>(
-        level: Level,
+        arithmetic: impl Into<Arithmetic>,
         outputs: usize,
         inputs: usize,
         row: impl Fn(usize) -> &'a [f32],
     ) -> PackedMatrix {
-        let layout = Layout::new(level, outputs, inputs);
-        let mut data = Matrix::zeros(1, layout.len());
-        for output in 0..outputs {
-            assert_eq!(row(output).len(), inputs, "elements in row {output} of a weight");
-            layout.pack_row(output, row(output), 1.0, data.as_mut_slice());
+        let arithmetic = arithmetic.into();
+        let shape = arithmetic.unit().shape();
+        let layout = Layout::new(shape, outputs, inputs);
+        let mut data = Matrix::<u8>::zeros(1, layout.len() * shape.weight_bytes);
+        let (mut scales, mut excess) = (Vec::new(), Vec::new());
+        if shape.form.scaled() {
+            assert!(inputs <= MAX_INT8_INPUTS, "{inputs} inputs of an int8 product");
         }
-        PackedMatrix { level, layout, data }
+        let mut integers = vec![0; inputs];
+        let mut halves = vec![0; inputs];
+        for output in 0..outputs {
+            let row = row(output);
+            assert_eq!(row.len(), inputs, "elements in row {output} of a weight");
+            let packed = data.as_mut_slice();
+            match shape.form {
+                Form::F32 => layout.pack_row::<f32>(output, row, cast_slice_mut(packed)),
+                Form::RoundedF32 | Form::Bf16 => {
+                    round(row, &mut halves);
+                    layout.pack_row::<u16>(output, &halves, cast_slice_mut(packed));
+                }
+                Form::I16 | Form::U8 => {
+                    scales.push(quantize(row, &mut integers));
+                    if shape.form.offset() != 0 {
+                        let sum: i32 = integers.iter().map(|&q| i32::from(q)).sum();
+                        // Sums are taken modulo 2^32 until this is taken off again.
+                        excess.push(sum.wrapping_mul(shape.form.offset()));
+                    }
+                    layout.pack_row::<i8>(output, &integers, cast_slice_mut(packed));
+                }
+            }
+        }
+        PackedMatrix { arithmetic, layout, data, scales, excess }
     }
 
-    /// The level whose tiles read this.
-    pub fn level(&self) -> Level {
-        self.level
+    /// How its products are computed.
+    pub fn arithmetic(&self) -> Arithmetic {
+        self.arithmetic
     }
 
     /// The rows of W, columns of y.
@@ -54,70 +99,135 @@ impl PackedMatrix {
         self.layout.inputs
     }
 
-    /// The weight unpacked again, of shape (outputs, inputs).
+    /// The bytes that a product reads.
+    pub fn bytes(&self) -> usize {
+        self.data.as_slice().len() + 4 * (self.scales.len() + self.excess.len())
+    }
+
+    /// The weight unpacked again, of shape (outputs, inputs): the numbers that products compute
+    /// with.
     pub fn unpack(&self) -> Matrix<f32> {
         let mut weight = Matrix::zeros(self.outputs(), self.inputs());
-        for p in 0..self.layout.panels() {
-            let (start, width) = (self.layout.start(p), self.layout.width(p));
-            for block in self.layout.blocks() {
-                let rows = self.panels().block(block, p).chunks_exact(width);
-                for (k, row) in rows.enumerate() {
-                    let valid = &row[..width.min(self.outputs() - start)];
-                    for (column, &x) in valid.iter().enumerate() {
-                        weight.row_mut(start + column)[block.0 + k] = x;
-                    }
+        let mut integers = vec![0i8; self.inputs()];
+        let mut halves = vec![0u16; self.inputs()];
+        let packed = self.data.as_slice();
+        for output in 0..self.outputs() {
+            let row = weight.row_mut(output);
+            match self.unit().shape().form {
+                Form::F32 => self.layout.unpack_row::<f32>(output, cast_slice(packed), row),
+                Form::RoundedF32 | Form::Bf16 => {
+                    self.layout.unpack_row::<u16>(output, cast_slice(packed), &mut halves);
+                    let widen = |half: u16| f32::from_bits(u32::from(half) << 16);
+                    row.iter_mut().zip(&halves).for_each(|(x, &half)| *x = widen(half));
+                }
+                Form::I16 | Form::U8 => {
+                    self.layout.unpack_row::<i8>(output, cast_slice(packed), &mut integers);
+                    let scale = self.scales[output];
+                    row.iter_mut().zip(&integers).for_each(|(x, &q)| *x = f32::from(q) * scale);
                 }
             }
         }
         weight
     }
 
+    pub(crate) fn unit(&self) -> Unit {
+        self.arithmetic.unit()
+    }
+
     pub(crate) fn panels(&self) -> Panels<'_> {
         Panels { layout: self.layout, data: self.data.as_slice() }
     }
+
+    /// How the sums of a row with this scale become floats, in int8.
+    pub(crate) fn dequantize(&self, row: f32) -> Dequantize<'_> {
+        Dequantize { row, columns: &self.scales, excess: &self.excess }
+    }
+}
+
+/// The nearest bfloat16, ties to even.
+fn round(row: &[f32], out: &mut [u16]) {
+    out.iter_mut().zip(row).for_each(|(out, &x)| *out = half::bf16::from_f32(x).to_bits());
+}
+
+/// The nearest integers to `row / scale`, ties to even, and the scale.
+fn quantize(row: &[f32], out: &mut [i8]) -> f32 {
+    if !row.iter().all(|x| x.is_finite()) {
+        out.fill(0);
+        return f32::NAN;
+    }
+    let largest = row.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+    let inverse = 127.0 / largest;
+    if !inverse.is_finite() {
+        out.fill(0);
+        return 0.0;
+    }
+    out.iter_mut().zip(row).for_each(|(q, &x)| *q = (x * inverse).round_ties_even() as i8);
+    largest / 127.0
 }
 
 impl std::fmt::Debug for PackedMatrix {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "PackedMatrix {} x {} ({})", self.outputs(), self.inputs(), self.level)
+        let (outputs, inputs) = (self.outputs(), self.inputs());
+        write!(f, "PackedMatrix {outputs} x {inputs} ({})", self.arithmetic)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::panels::DEPTH;
     use super::*;
+    use crate::level::Level;
+    use crate::precision::Precision;
+
+    /// Integers that every precision holds exactly, the largest of them in each row.
+    fn weight(outputs: usize, inputs: usize) -> Matrix<f32> {
+        let value =
+            |r: usize, c: usize| if c == 0 { 127.0 } else { ((r * 31 + c * 7) % 128) as f32 };
+        Matrix::from_fn(outputs, inputs, value)
+    }
 
     #[test]
     fn packing_loses_nothing() {
-        for level in Level::available() {
+        for arithmetic in Arithmetic::available() {
             for outputs in [0, 1, 7, 8, 16, 47, 48, 49, 100] {
-                for inputs in [0, 1, 5, DEPTH - 1, DEPTH, DEPTH + 1, 2 * DEPTH + 3] {
-                    let weight = Matrix::from_fn(outputs, inputs, |r, c| (r * inputs + c) as f32);
-                    let packed = PackedMatrix::new(level, weight.view());
-                    assert_eq!(packed.unpack(), weight, "{level} {outputs} x {inputs}");
+                for inputs in [0, 1, 5, 383, 384, 385, 771, 1537] {
+                    let weight = weight(outputs, inputs);
+                    let packed = PackedMatrix::new(arithmetic, weight.view());
+                    assert_eq!(packed.unpack(), weight, "{arithmetic} {outputs} x {inputs}");
                 }
             }
         }
     }
 
     #[test]
-    fn both_ways_of_packing_agree() {
+    fn all_ways_of_packing_floats_agree() {
         for level in Level::available() {
             for (outputs, inputs) in [(1, 1), (5, 3), (48, 129), (77, 256), (16, 0)] {
-                let weight = Matrix::from_fn(outputs, inputs, |r, c| (r * inputs + c) as f32);
+                let weight = weight(outputs, inputs);
                 let transposed = Matrix::from_fn(inputs, outputs, |r, c| weight.row(c)[r]);
                 let packed = PackedMatrix::new(level, weight.view());
+                let expected: &[f32] = cast_slice(packed.data.as_slice());
                 let mut data = vec![f32::NAN; packed.layout.len()];
                 packed.layout.pack_transposed(transposed.view(), &mut data);
-                assert_eq!(data, packed.data.as_slice(), "{level} {outputs} x {inputs}");
+                assert_eq!(data, expected, "{level} {outputs} x {inputs}");
                 let mut data = vec![f32::NAN; packed.layout.len()];
                 for row in 0..outputs {
-                    packed.layout.pack_row(row, weight.row(row), 1.0, &mut data);
+                    packed.layout.pack_scaled(row, weight.row(row), 1.0, &mut data);
                 }
                 packed.layout.clear_tail(&mut data);
-                assert_eq!(data, packed.data.as_slice(), "{level} {outputs} x {inputs}");
+                assert_eq!(data, expected, "{level} {outputs} x {inputs}");
             }
         }
+    }
+
+    #[test]
+    fn what_int8_cannot_hold_is_near_or_not_a_number() {
+        let arithmetic = Arithmetic::new(Level::current(), Precision::Int8);
+        let rows = [[1.0, -0.31, 0.0], [0.0; 3], [1e-45, 0.0, 0.0], [f32::INFINITY, 1.0, 2.0]];
+        let unpacked = PackedMatrix::from_rows(arithmetic, 4, 3, |row| &rows[row]).unpack();
+        for (x, exact) in unpacked.row(0).iter().zip(rows[0]) {
+            assert!((x - exact).abs() <= 0.5 / 127.0 * 1.001, "{x} for {exact}");
+        }
+        assert_eq!([unpacked.row(1), unpacked.row(2)], [[0.0; 3]; 2]);
+        assert!(unpacked.row(3).iter().all(|x| x.is_nan()));
     }
 }

@@ -1,83 +1,102 @@
-//! The order in which the register tile reads its right operand.
+//! The order in which kernels read their right operand.
 
-use crate::level::Level;
+use bytemuck::Pod;
+
+use super::kernel::{Kernel, Shape};
 use crate::matrix::Mat;
-use crate::simd::{Simd, dispatch};
 
-/// How many products are summed in one chain before the sum is added to the result.
+/// How a matrix W of shape (outputs, inputs) is laid out for `y = x Wᵀ` by one kernel.
 ///
-/// It is part of the definition of the result, the same at every level, for every shape and on
-/// every path: `((chain over k in 0..DEPTH) + (chain over DEPTH..2 DEPTH)) + ...`. Deep blocks load
-/// and store each sum less often; 384 divides the sizes of BERTs, a panel (72 KB at AVX-512), the
-/// next one and their rows of x and y stay in the second-level cache, and short chains lose less to
-/// rounding than one long chain does. Measured on Zen 5: 128 deep reached 88 %, 384 deep 92 % of
-/// the multiply-add peak.
-pub(crate) const DEPTH: usize = 384;
-
-/// How a matrix W of shape (outputs, inputs) is laid out for `y = x Wᵀ` at one level.
-///
-/// The columns of Wᵀ are cut into panels as wide as the register tile; the last panel has as many
-/// vectors as it needs, filled up with zeros. K is cut into blocks of [`DEPTH`]. The blocks lie
-/// one after the other, in each block its panels, in each panel its rows: a tile reads its operand
-/// from front to back.
+/// The columns of Wᵀ are cut into panels as wide as the kernel's tile; the last panel has as many
+/// vectors as it needs, filled up with zeros. K is filled up with zeros to whole groups and cut into
+/// blocks. The blocks lie one after the other, in each block its panels, in each panel its groups,
+/// in each group its columns, and of each column the inputs of the group: a tile reads its operand
+/// from front to back. All offsets count elements.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Layout {
     pub(crate) outputs: usize,
     pub(crate) inputs: usize,
-    lanes: usize,
-    /// Columns of a full panel.
-    width: usize,
+    shape: Shape,
 }
 
 impl Layout {
-    pub(crate) fn new(level: Level, outputs: usize, inputs: usize) -> Layout {
-        dispatch!(level, s => Layout::at(s, outputs, inputs))
+    pub(crate) fn new(shape: Shape, outputs: usize, inputs: usize) -> Layout {
+        Layout { outputs, inputs, shape }
     }
 
     #[inline(always)]
-    pub(crate) fn at<S: Simd>(_: S, outputs: usize, inputs: usize) -> Layout {
-        Layout { outputs, inputs, lanes: S::LANES, width: S::LANES * S::TILE_VECTORS }
+    pub(crate) fn at<K: Kernel>(_: K, outputs: usize, inputs: usize) -> Layout {
+        Layout { outputs, inputs, shape: K::SHAPE }
     }
 
     /// Outputs rounded up to whole vectors.
     fn padded(&self) -> usize {
-        self.outputs.next_multiple_of(self.lanes)
+        self.outputs.next_multiple_of(self.shape.lanes)
+    }
+
+    /// Inputs rounded up to whole groups.
+    pub(crate) fn padded_inputs(&self) -> usize {
+        self.inputs.next_multiple_of(self.shape.group)
     }
 
     /// Elements of the packed matrix.
     pub(crate) fn len(&self) -> usize {
-        self.padded() * self.inputs
+        self.padded() * self.padded_inputs()
     }
 
     /// How many panels there are.
     pub(crate) fn panels(&self) -> usize {
-        self.padded().div_ceil(self.width)
+        self.padded().div_ceil(self.shape.width)
     }
 
     /// The first column of panel `p`.
     pub(crate) fn start(&self, p: usize) -> usize {
-        p * self.width
+        p * self.shape.width
     }
 
     /// The columns of panel `p`, zeros included.
     pub(crate) fn width(&self, p: usize) -> usize {
-        self.width.min(self.padded() - self.start(p))
+        self.shape.width.min(self.padded() - self.start(p))
     }
 
-    /// The K blocks: each its first `k` and its depth.
+    /// The K blocks: each its first input and its depth, in whole groups.
     pub(crate) fn blocks(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let inputs = self.inputs;
-        (0..inputs).step_by(DEPTH).map(move |first| (first, DEPTH.min(inputs - first)))
+        let (inputs, depth) = (self.padded_inputs(), self.shape.depth);
+        (0..inputs).step_by(depth).map(move |first| (first, depth.min(inputs - first)))
     }
 
-    /// Where the rows of panel `p` in the block (first, depth) begin.
+    /// Where panel `p` in the block (first, depth) begins.
     pub(crate) fn offset(&self, (first, depth): (usize, usize), p: usize) -> usize {
         first * self.padded() + self.start(p) * depth
     }
 
-    /// Packs row `output` of W, each element times `scale`.
-    pub(crate) fn pack_row(&self, output: usize, row: &[f32], scale: f32, packed: &mut [f32]) {
-        let p = output / self.width;
+    /// Calls `f(k, offset)` for every input of output `output`.
+    fn for_each_input(&self, output: usize, mut f: impl FnMut(usize, usize)) {
+        let group = self.shape.group;
+        let p = output / self.shape.width;
+        let (column, width) = (output - self.start(p), self.width(p));
+        for block in self.blocks() {
+            let start = self.offset(block, p) + column * group;
+            for k in block.0..self.inputs.min(block.0 + block.1) {
+                let inside = k - block.0;
+                f(k, start + inside / group * width * group + inside % group);
+            }
+        }
+    }
+
+    /// Packs row `output` of W.
+    pub(crate) fn pack_row<T: Pod>(&self, output: usize, row: &[T], packed: &mut [T]) {
+        self.for_each_input(output, |k, offset| packed[offset] = row[k]);
+    }
+
+    /// Reads row `output` of W back.
+    pub(crate) fn unpack_row<T: Pod>(&self, output: usize, packed: &[T], row: &mut [T]) {
+        self.for_each_input(output, |k, offset| row[k] = packed[offset]);
+    }
+
+    /// Packs row `output` of W, each element times `scale`, for kernels without groups.
+    pub(crate) fn pack_scaled(&self, output: usize, row: &[f32], scale: f32, packed: &mut [f32]) {
+        let p = output / self.shape.width;
         let (column, width) = (output - self.start(p), self.width(p));
         for block in self.blocks() {
             let (first, depth) = block;
@@ -87,7 +106,7 @@ impl Layout {
         }
     }
 
-    /// Packs the whole of Wᵀ, of shape (inputs, outputs).
+    /// Packs the whole of Wᵀ, of shape (inputs, outputs), for kernels without groups.
     pub(crate) fn pack_transposed(&self, transposed: Mat<'_>, packed: &mut [f32]) {
         for block in self.blocks() {
             let (first, depth) = block;
@@ -104,7 +123,8 @@ impl Layout {
         }
     }
 
-    /// Sets the columns beyond the last output, which the tile computes and nobody reads.
+    /// Sets the columns beyond the last output, which the tile computes and nobody reads, for
+    /// kernels without groups.
     pub(crate) fn clear_tail(&self, packed: &mut [f32]) {
         let Some(p) = self.panels().checked_sub(1) else { return };
         let (valid, width) = (self.outputs - self.start(p), self.width(p));
@@ -119,13 +139,15 @@ impl Layout {
 #[derive(Clone, Copy)]
 pub(crate) struct Panels<'a> {
     pub(crate) layout: Layout,
-    pub(crate) data: &'a [f32],
+    /// [`Layout::len`] elements.
+    pub(crate) data: &'a [u8],
 }
 
 impl<'a> Panels<'a> {
-    /// Panel `p` of a block: `depth` rows of the panel's width.
-    pub(crate) fn block(&self, block: (usize, usize), p: usize) -> &'a [f32] {
-        let start = self.layout.offset(block, p);
-        &self.data[start..start + block.1 * self.layout.width(p)]
+    /// Panel `p` of a block, in bytes.
+    pub(crate) fn block(&self, block: (usize, usize), p: usize) -> &'a [u8] {
+        let bytes = self.layout.shape.weight_bytes;
+        let start = self.layout.offset(block, p) * bytes;
+        &self.data[start..start + block.1 * self.layout.width(p) * bytes]
     }
 }

@@ -1,10 +1,12 @@
 use proptest::prelude::*;
 
-use super::panels::DEPTH;
-use super::{Epilogue, PackedMatrix, matmul};
+use super::{Activations, Epilogue, PackedMatrix, matmul, matmul_into};
 use crate::reference::{self, transpose, widen_matrix};
-use crate::testing::{Edge, Guarded, Random, Tolerance, U, for_each_level};
-use crate::{Activation, Level, Mat, MatMut, Matrix};
+use crate::testing::{Edge, Guarded, Random, Tolerance, U, for_each_arithmetic};
+use crate::{Activation, Arithmetic, Level, Mat, MatMut, Matrix, Precision};
+
+/// Inputs of a K block of floats. Those of narrower numbers are multiples of it.
+const DEPTH: usize = 384;
 
 /// The bits of all elements: zeros of different sign are different.
 fn bits(x: &Matrix<f32>) -> Vec<u32> {
@@ -20,25 +22,68 @@ fn in_pool<R: Send>(threads: usize, run: impl FnOnce() -> R + Send) -> R {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(run)
 }
 
-fn product(level: Level, x: &Matrix<f32>, w: &Matrix<f32>) -> Matrix<f32> {
+fn product(arithmetic: impl Into<Arithmetic>, x: &Matrix<f32>, w: &Matrix<f32>) -> Matrix<f32> {
     let mut y = Matrix::from_fn(x.rows(), w.rows(), |_, _| f32::NAN);
-    matmul(x.view(), &PackedMatrix::new(level, w.view()), Epilogue::Store, y.view_mut());
+    matmul(x.view(), &PackedMatrix::new(arithmetic, w.view()), Epilogue::Store, y.view_mut());
     y
 }
 
-/// gamma_k * sum |x| |w|, the bound of a sequential sum; where the level does not fuse, each term
-/// is rounded once more before it is added, which the same bound covers.
-fn check(tolerance: &mut Tolerance, x: &Matrix<f32>, w: &Matrix<f32>, y: &Matrix<f32>) {
-    let k = x.cols() as f64;
-    let gamma = k * U / (1.0 - k * U);
-    let (x64, w64) = (widen_matrix(x.view()), transpose(&widen_matrix(w.view())));
+/// What a product computes with in place of `x`, whose rows are those of a left operand or of a
+/// weight: naive, from the definition of the precision.
+fn rounded(precision: Precision, x: &Matrix<f32>) -> Matrix<f64> {
+    let mut rounded = widen_matrix(x.view());
+    for row in 0..x.rows() {
+        let (q, scale) = integers(x.row(row));
+        for (col, y) in rounded.row_mut(row).iter_mut().enumerate() {
+            *y = match precision {
+                Precision::F32 => *y,
+                Precision::Bf16 => half::bf16::from_f32(x.row(row)[col]).to_f64(),
+                Precision::Int8 => q[col] as f64 * f64::from(scale),
+            };
+        }
+    }
+    rounded
+}
+
+/// The nearest integers to `row / scale`, and the scale.
+fn integers(row: &[f32]) -> (Vec<i64>, f32) {
+    let largest = row.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+    let inverse = 127.0 / largest;
+    match inverse.is_finite() {
+        true => {
+            (row.iter().map(|x| (x * inverse).round_ties_even() as i64).collect(), largest / 127.0)
+        }
+        false => (vec![0; row.len()], 0.0),
+    }
+}
+
+/// The bounds that [`matmul`] states.
+fn check(
+    tolerance: &mut Tolerance,
+    arithmetic: Arithmetic,
+    x: &Matrix<f32>,
+    w: &Matrix<f32>,
+    y: &Matrix<f32>,
+) {
+    let precision = arithmetic.precision();
+    let (x64, w64) = (rounded(precision, x), transpose(&rounded(precision, w)));
     let exact = reference::matmul(&x64, &w64);
     let absolute = |m: &Matrix<f64>| Matrix::from_fn(m.rows(), m.cols(), |r, c| m.row(r)[c].abs());
     let magnitude = reference::matmul(&absolute(&x64), &absolute(&w64));
+    let gamma = |k: usize| k as f64 * U / (1.0 - k as f64 * U);
     for row in 0..y.rows() {
         for col in 0..y.cols() {
-            let limit = gamma * magnitude.row(row)[col];
-            let case = || format!("{:?} x {:?} at ({row}, {col})", x.shape(), w.shape());
+            let limit = match precision {
+                Precision::F32 => gamma(x.cols()) * magnitude.row(row)[col],
+                Precision::Bf16 => gamma(2 * x.cols()) * magnitude.row(row)[col],
+                // The exact sum is rounded once, the product of the scales and that with it twice.
+                // (The last term is what the reference itself may be off.)
+                Precision::Int8 => {
+                    gamma(3) * exact.row(row)[col].abs() + 1e-13 * magnitude.row(row)[col]
+                }
+            };
+            let case =
+                || format!("{arithmetic} {:?} x {:?} at ({row}, {col})", x.shape(), w.shape());
             tolerance.check(y.row(row)[col], exact.row(row)[col], limit, case);
         }
     }
@@ -64,11 +109,11 @@ fn shapes() -> Vec<(usize, usize, usize)> {
 
 #[test]
 fn products_are_within_the_bound_of_a_sequential_sum() {
-    for_each_level(|level| {
-        let mut tolerance = Tolerance::new(format!("matmul {level}"));
+    for_each_arithmetic(|arithmetic| {
+        let mut tolerance = Tolerance::new(format!("matmul {arithmetic}"));
         for (rows, outputs, inputs) in shapes() {
             let (x, w) = (random(rows, inputs, 1), random(outputs, inputs, 2));
-            check(&mut tolerance, &x, &w, &product(level, &x, &w));
+            check(&mut tolerance, arithmetic, &x, &w, &product(arithmetic, &x, &w));
         }
         tolerance.finish();
     });
@@ -76,29 +121,33 @@ fn products_are_within_the_bound_of_a_sequential_sum() {
 
 #[test]
 fn products_of_integers_are_exact() {
-    for_each_level(|level| {
+    for_each_arithmetic(|arithmetic| {
         for (rows, outputs, inputs) in [(5, 7, 3), (130, 100, 300), (1, 1000, 129)] {
             let mut numbers = Random::new(3);
-            let x = Matrix::from_slice(rows, inputs, &numbers.integers(rows * inputs, 8));
-            let w = Matrix::from_slice(outputs, inputs, &numbers.integers(outputs * inputs, 8));
+            let mut x = Matrix::from_slice(rows, inputs, &numbers.integers(rows * inputs, 8));
+            let mut w = Matrix::from_slice(outputs, inputs, &numbers.integers(outputs * inputs, 8));
+            // The largest magnitude of each row is 127, so that in int8 the scales are one; what it
+            // is multiplied with is zero.
+            (0..rows).for_each(|row| x.row_mut(row)[..2].copy_from_slice(&[127.0, 0.0]));
+            (0..outputs).for_each(|row| w.row_mut(row)[..2].copy_from_slice(&[0.0, 127.0]));
             let exact =
                 reference::matmul(&widen_matrix(x.view()), &transpose(&widen_matrix(w.view())));
-            let y = product(level, &x, &w);
+            let y = product(arithmetic, &x, &w);
             let wrong = widen_matrix(y.view()) != exact;
-            assert!(!wrong, "{level} {rows} x {outputs} x {inputs}");
+            assert!(!wrong, "{arithmetic} {rows} x {outputs} x {inputs}");
         }
     });
 }
 
 #[test]
 fn nothing_beyond_the_operands_is_touched() {
-    for_each_level(|level| {
+    for_each_arithmetic(|arithmetic| {
         for edge in Edge::BOTH {
             for rows in [1, 3, 8, 9, 20] {
                 for outputs in [1, 5, 16, 17, 48, 50, 96] {
                     for inputs in [0, 1, 4, 33, DEPTH + 2] {
                         let (x, w) = (random(rows, inputs, 4), random(outputs, inputs, 5));
-                        let w_packed = PackedMatrix::new(level, w.view());
+                        let w_packed = PackedMatrix::new(arithmetic, w.view());
                         let x_guarded = Guarded::copy(x.as_slice(), edge);
                         let bias = Guarded::copy(&vec![0.25; outputs], edge);
                         let mut y = Guarded::nan(rows * outputs, edge);
@@ -108,7 +157,7 @@ fn nothing_beyond_the_operands_is_touched() {
                             Epilogue::Bias(&bias),
                             MatMut::new(&mut y, rows, outputs, outputs),
                         );
-                        let mut expected = product(level, &x, &w);
+                        let mut expected = product(arithmetic, &x, &w);
                         expected.as_mut_slice().iter_mut().for_each(|y| *y += 0.25);
                         assert_eq!(&y[..], expected.as_slice());
                     }
@@ -120,35 +169,35 @@ fn nothing_beyond_the_operands_is_touched() {
 
 #[test]
 fn rows_that_lie_apart_stay_apart() {
-    for_each_level(|level| {
+    for_each_arithmetic(|arithmetic| {
         let (x, w) = (random(21, 70, 6), random(61, 70, 7));
         let wide = Matrix::from_fn(21, 100, |r, c| if c < 70 { x.row(r)[c] } else { f32::NAN });
         let mut y = Matrix::from_fn(21, 80, |_, _| -7.5);
-        let packed = PackedMatrix::new(level, w.view());
+        let packed = PackedMatrix::new(arithmetic, w.view());
         let columns = y.view_mut().col_range(9..70);
         matmul(wide.view().col_range(0..70), &packed, Epilogue::Store, columns);
-        let expected = product(level, &x, &w);
+        let expected = product(arithmetic, &x, &w);
         for row in 0..21 {
-            assert_eq!(y.row(row)[9..70], *expected.row(row), "{level} row {row}");
+            assert_eq!(y.row(row)[9..70], *expected.row(row), "{arithmetic} row {row}");
             let outside = y.row(row)[..9].iter().chain(&y.row(row)[70..]);
-            assert!(outside.into_iter().all(|&y| y == -7.5), "{level} row {row}");
+            assert!(outside.into_iter().all(|&y| y == -7.5), "{arithmetic} row {row}");
         }
     });
 }
 
 #[test]
 fn bits_depend_on_neither_threads_nor_other_rows() {
-    for_each_level(|level| {
+    for_each_arithmetic(|arithmetic| {
         for (rows, outputs, inputs) in [(5, 400, 300), (300, 900, 260), (1000, 100, 130)] {
             let (x, w) = (random(rows, inputs, 8), random(outputs, inputs, 9));
-            let expected = in_pool(1, || product(level, &x, &w));
+            let expected = in_pool(1, || product(arithmetic, &x, &w));
             for threads in [2, 3, 4, 7] {
-                let y = in_pool(threads, || product(level, &x, &w));
+                let y = in_pool(threads, || product(arithmetic, &x, &w));
                 assert_eq!(bits(&y), bits(&expected), "{threads}");
             }
             for row in [0, 1, rows / 2, rows - 1] {
                 let alone = Matrix::from_slice(1, inputs, x.row(row));
-                assert_eq!(product(level, &alone, &w).row(0), expected.row(row), "row {row}");
+                assert_eq!(product(arithmetic, &alone, &w).row(0), expected.row(row), "row {row}");
             }
         }
     });
@@ -156,11 +205,11 @@ fn bits_depend_on_neither_threads_nor_other_rows() {
 
 #[test]
 fn epilogues_do_what_they_say() {
-    for_each_level(|level| {
+    for_each_arithmetic(|arithmetic| {
         let (x, w, residual) = (random(13, 40, 10), random(53, 40, 11), random(13, 53, 12));
         let bias = Random::new(13).vector(53, -1.0, 1.0);
-        let packed = PackedMatrix::new(level, w.view());
-        let sums = product(level, &x, &w);
+        let packed = PackedMatrix::new(arithmetic, w.view());
+        let sums = product(arithmetic, &x, &w);
         let run = |epilogue| {
             let mut y = Matrix::from_fn(13, 53, |_, _| f32::NAN);
             matmul(x.view(), &packed, epilogue, y.view_mut());
@@ -172,25 +221,95 @@ fn epilogues_do_what_they_say() {
         assert_eq!(run(Epilogue::BiasResidual(&bias, residual.view())), with_residual);
         for f in [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Tanh] {
             let mut activated = biased.clone();
-            f.apply(level, activated.as_mut_slice());
-            assert_eq!(run(Epilogue::BiasActivation(&bias, f)), activated, "{level} {f:?}");
+            f.apply(arithmetic.level(), activated.as_mut_slice());
+            assert_eq!(run(Epilogue::BiasActivation(&bias, f)), activated, "{arithmetic} {f:?}");
         }
     });
 }
 
 #[test]
 fn a_nan_or_an_infinity_stays_in_its_row() {
-    for_each_level(|level| {
+    for_each_arithmetic(|arithmetic| {
         let (mut x, w) = (random(20, 140, 14), random(60, 140, 15));
-        let clean = product(level, &x, &w);
+        let clean = product(arithmetic, &x, &w);
         x.row_mut(7)[139] = f32::NAN;
         x.row_mut(12)[0] = f32::INFINITY;
-        let y = product(level, &x, &w);
+        let y = product(arithmetic, &x, &w);
         for row in 0..20 {
             match row {
-                7 => assert!(y.row(row).iter().all(|y| y.is_nan()), "{level}"),
-                12 => assert!(y.row(row).iter().all(|y| !y.is_finite()), "{level}"),
-                _ => assert_eq!(y.row(row), clean.row(row), "{level}"),
+                7 => assert!(y.row(row).iter().all(|y| y.is_nan()), "{arithmetic}"),
+                12 => assert!(y.row(row).iter().all(|y| !y.is_finite()), "{arithmetic}"),
+                _ => assert_eq!(y.row(row), clean.row(row), "{arithmetic}"),
+            }
+        }
+    });
+}
+
+/// One definition for all levels: what sums of integers are does not depend on the instructions.
+#[test]
+fn int8_has_the_same_bits_at_all_levels() {
+    for (rows, outputs, inputs) in [(1, 1, 1), (7, 33, 65), (9, 50, 1537), (140, 20, 700)] {
+        let (x, w) = (random(rows, inputs, 16), random(outputs, inputs, 17));
+        let mut naive = Matrix::zeros(rows, outputs);
+        for row in 0..rows {
+            let (a, a_scale) = integers(x.row(row));
+            for output in 0..outputs {
+                let (b, b_scale) = integers(w.row(output));
+                let sum: i64 = a.iter().zip(b).map(|(a, b)| a * b).sum();
+                naive.row_mut(row)[output] = sum as f32 * (a_scale * b_scale);
+            }
+        }
+        for level in Level::available() {
+            let y = product(Arithmetic::new(level, Precision::Int8), &x, &w);
+            assert_eq!(bits(&y), bits(&naive), "{level} {rows} x {outputs} x {inputs}");
+        }
+    }
+}
+
+/// The largest sums that there can be, of either sign: nothing saturates on the way.
+#[test]
+fn int8_sums_do_not_saturate() {
+    for sign in [1.0, -1.0] {
+        let (x, w) = (Matrix::from_fn(3, 5000, |_, _| sign), Matrix::from_fn(20, 5000, |_, _| 1.0));
+        for level in Level::available() {
+            let y = product(Arithmetic::new(level, Precision::Int8), &x, &w);
+            let expected = sign * (127.0 * 127.0 * 5000.0) * (1.0f32 / 127.0 * (1.0f32 / 127.0));
+            assert!(y.as_slice().iter().all(|&y| y == expected), "{level} {:?}", y.row(0));
+        }
+    }
+}
+
+/// Activations that a product wrote have the bits of floats that are converted afterwards.
+#[test]
+fn converted_activations_have_the_bits_of_floats() {
+    for_each_arithmetic(|arithmetic| {
+        for (rows, inner, outputs) in [(3, 5, 7), (20, 100, 33), (300, 130, 49)] {
+            let (x, w) = (random(rows, 60, 18), random(inner, 60, 19));
+            let (bias, next) = (vec![0.5; inner], random(outputs, inner, 20));
+            let (w, next) = (
+                PackedMatrix::new(arithmetic, w.view()),
+                PackedMatrix::new(arithmetic, next.view()),
+            );
+            let epilogue = Epilogue::BiasActivation(&bias, Activation::Gelu);
+            for threads in [1, 3] {
+                in_pool(threads, || {
+                    let mut h = Matrix::zeros(rows, inner);
+                    matmul(x.view(), &w, epilogue, h.view_mut());
+                    let mut expected = Matrix::zeros(rows, outputs);
+                    matmul(h.view(), &next, Epilogue::Store, expected.view_mut());
+
+                    let mut activations = Activations::default();
+                    // What was there before is of another shape, and not numbers.
+                    activations.resize(arithmetic, rows + 1, inner + 40);
+                    activations.write_rows(|_, mut rows| {
+                        (0..rows.rows()).for_each(|row| rows.row_mut(row).fill(f32::NAN));
+                    });
+                    activations.resize(arithmetic, rows, inner);
+                    matmul_into(x.view(), &w, epilogue, &mut activations);
+                    let mut y = Matrix::zeros(rows, outputs);
+                    matmul(&activations, &next, Epilogue::Store, y.view_mut());
+                    assert_eq!(bits(&y), bits(&expected), "{arithmetic} {rows} x {inner}");
+                });
             }
         }
     });
@@ -214,9 +333,9 @@ proptest! {
         seed: u64,
     ) {
         let (x, w) = (random(rows, inputs, seed), random(outputs, inputs, !seed));
-        for level in Level::available() {
+        for arithmetic in Arithmetic::available() {
             let mut tolerance = Tolerance::new("matmul");
-            check(&mut tolerance, &x, &w, &in_pool(threads, || product(level, &x, &w)));
+            check(&mut tolerance, arithmetic, &x, &w, &in_pool(threads, || product(arithmetic, &x, &w)));
             tolerance.finish();
         }
     }

@@ -113,6 +113,15 @@ impl<'a, T> Mat<'a, T> {
     }
 }
 
+impl<'a> Mat<'a, f32> {
+    /// The same rows as bytes.
+    pub(crate) fn as_bytes(&self) -> Mat<'a, u8> {
+        let bytes = size_of::<f32>();
+        let (cols, stride) = (self.cols * bytes, self.stride * bytes);
+        Mat { data: bytemuck::cast_slice(self.data), rows: self.rows, cols, stride }
+    }
+}
+
 impl<T: fmt::Debug> fmt::Debug for Mat<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Mat {} x {} ", self.rows, self.cols)?;

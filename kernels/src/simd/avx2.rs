@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use super::{F32s, Simd};
-use crate::gemm::tile::{Tile, tiles};
+use crate::gemm::tile::{Tile, TileBody, tiles};
 
 /// The proof that this machine executes AVX2 and FMA.
 #[derive(Clone, Copy, Debug)]
@@ -29,8 +29,8 @@ pub(crate) struct Mask(__m256);
 /// Calls intrinsics, by the proof that a token or a vector is.
 macro_rules! op {
     ($body:expr) => {
-        // SAFETY: a token or a vector of this level is in scope, and both exist only after AVX2
-        // and FMA were detected; the intrinsics used here touch registers alone.
+        // SAFETY: a token or a vector of this level is in scope or was in the caller's, and both
+        // exist only after AVX2 and FMA were detected; the intrinsics used here touch registers alone.
         unsafe { $body }
     };
 }
@@ -55,6 +55,8 @@ unsafe fn prefix(n: usize) -> __m256i {
 
 impl Simd for Avx2 {
     type F32 = Lanes;
+    type I32 = __m256i;
+    type Pairs = __m256i;
 
     const LANES: usize = 8;
     #[cfg(test)]
@@ -99,7 +101,7 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn prefetch(self, x: *const f32) {
+    fn prefetch(self, x: *const u8) {
         // SAFETY: a prefetch reads nothing that a program can see, at any address.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(x.cast()) }
     }
@@ -111,9 +113,43 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn tile(self, rows: usize, vectors: usize, tile: Tile) {
+    unsafe fn load_bf16(self, x: *const u16) -> Lanes {
+        // SAFETY: the caller grants `LANES` elements.
+        let x = unsafe { _mm_loadu_si128(x.cast()) };
+        Lanes(op!(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(x)))))
+    }
+
+    #[inline(always)]
+    unsafe fn load_pairs(self, x: *const i8) -> __m256i {
+        // SAFETY: the caller grants `2 * LANES` elements.
+        let x = unsafe { _mm_loadu_si128(x.cast()) };
+        op!(_mm256_cvtepi8_epi16(x))
+    }
+
+    #[inline(always)]
+    fn splat_pair(self, pair: [i16; 2]) -> __m256i {
+        op!(_mm256_set1_epi32(bytemuck::cast(pair)))
+    }
+
+    #[inline(always)]
+    fn zero_i32(self) -> __m256i {
+        op!(_mm256_setzero_si256())
+    }
+
+    #[inline(always)]
+    fn dot_pairs(self, sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        op!(_mm256_add_epi32(sum, _mm256_madd_epi16(a, b)))
+    }
+
+    #[inline(always)]
+    fn as_bits(self, x: __m256i) -> Lanes {
+        Lanes(op!(_mm256_castsi256_ps(x)))
+    }
+
+    #[inline(always)]
+    unsafe fn tile<B: TileBody<Avx2>>(self, rows: usize, vectors: usize, tile: Tile) {
         // SAFETY: the contract is handed on.
-        unsafe { tiles!(self, (rows, vectors), tile; [1 2 3 4 5 6] x [1 2]) }
+        unsafe { tiles!(self, B, (rows, vectors), tile; [1 2 3 4 5 6] x [1 2]) }
     }
 }
 
@@ -148,6 +184,31 @@ fn exp2_int(n: Lanes) -> Lanes {
         let biased = _mm256_add_epi32(_mm256_cvtps_epi32(n.0), _mm256_set1_epi32(127));
         Lanes(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased)))
     })
+}
+
+/// The nearest bfloat16 in the lower half of each lane, ties to even; NaN stays NaN.
+#[inline(always)]
+fn bf16_bits(x: Lanes) -> __m256i {
+    op!({
+        let bits = _mm256_castps_si256(x.0);
+        let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+        let half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+        let rounded = _mm256_srli_epi32::<16>(_mm256_add_epi32(bits, half));
+        let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(x.0, x.0));
+        _mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7fc0), nan)
+    })
+}
+
+/// The lowest 16 bits of each lane.
+#[inline(always)]
+fn low_halves(x: __m256i) -> [i16; 8] {
+    let halves = op!({
+        let x = _mm256_and_si256(x, _mm256_set1_epi32(0xffff));
+        let (low, high) = (_mm256_castsi256_si128(x), _mm256_extracti128_si256::<1>(x));
+        _mm_packus_epi32(low, high)
+    });
+    // SAFETY: both are sixteen bytes without padding.
+    unsafe { std::mem::transmute(halves) }
 }
 
 impl F32s for Lanes {
@@ -234,5 +295,49 @@ impl F32s for Lanes {
             let x = _mm_max_ps(x, _mm_movehl_ps(x, x));
             _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)))
         })
+    }
+
+    #[inline(always)]
+    fn sub_int(self, other: Lanes) -> Lanes {
+        op!({
+            let (x, y) = (_mm256_castps_si256(self.0), _mm256_castps_si256(other.0));
+            Lanes(_mm256_castsi256_ps(_mm256_sub_epi32(x, y)))
+        })
+    }
+
+    #[inline(always)]
+    fn add_int(self, other: Lanes) -> Lanes {
+        op!({
+            let (x, y) = (_mm256_castps_si256(self.0), _mm256_castps_si256(other.0));
+            Lanes(_mm256_castsi256_ps(_mm256_add_epi32(x, y)))
+        })
+    }
+
+    #[inline(always)]
+    fn int_to_float(self) -> Lanes {
+        Lanes(op!(_mm256_cvtepi32_ps(_mm256_castps_si256(self.0))))
+    }
+
+    #[inline(always)]
+    fn round_bf16(self) -> Lanes {
+        Lanes(op!(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(bf16_bits(self)))))
+    }
+
+    #[inline(always)]
+    fn store_bf16(self, out: &mut [u16]) {
+        let n = out.len().min(8);
+        out[..n].copy_from_slice(bytemuck::cast_slice(&low_halves(bf16_bits(self))[..n]));
+    }
+
+    #[inline(always)]
+    fn store_bytes(self, out: &mut [u8]) {
+        let halves = low_halves(op!(_mm256_cvtps_epi32(self.0)));
+        out.iter_mut().zip(halves).for_each(|(out, x)| *out = x as u8);
+    }
+
+    #[inline(always)]
+    fn store_i16(self, out: &mut [i16]) {
+        let n = out.len().min(8);
+        out[..n].copy_from_slice(&low_halves(op!(_mm256_cvtps_epi32(self.0)))[..n]);
     }
 }

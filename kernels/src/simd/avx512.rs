@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use super::{F32s, Simd};
-use crate::gemm::tile::{Tile, tiles};
+use crate::gemm::tile::{Tile, TileBody, tiles};
 
 /// The proof that this machine executes AVX-512 F, BW, DQ and VL.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +15,30 @@ impl Avx512 {
     /// - The CPU and the operating system support AVX2, FMA and AVX-512 F, BW, DQ, VL.
     pub(crate) unsafe fn assume_supported() -> Avx512 {
         Avx512(())
+    }
+}
+
+/// The proof that this machine also executes AVX512-VNNI.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx512Vnni(());
+
+impl Avx512Vnni {
+    /// # Safety
+    /// - The CPU and the operating system support AVX512-VNNI and what [`Avx512`] stands for.
+    pub(crate) unsafe fn assume_supported() -> Avx512Vnni {
+        Avx512Vnni(())
+    }
+}
+
+/// The proof that this machine also executes AVX512-BF16.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx512Bf16(());
+
+impl Avx512Bf16 {
+    /// # Safety
+    /// - The CPU and the operating system support AVX512-BF16 and what [`Avx512`] stands for.
+    pub(crate) unsafe fn assume_supported() -> Avx512Bf16 {
+        Avx512Bf16(())
     }
 }
 
@@ -45,6 +69,8 @@ fn prefix(n: usize) -> __mmask16 {
 
 impl Simd for Avx512 {
     type F32 = Lanes;
+    type I32 = __m512i;
+    type Pairs = __m512i;
 
     const LANES: usize = 16;
     #[cfg(test)]
@@ -87,7 +113,7 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn prefetch(self, x: *const f32) {
+    fn prefetch(self, x: *const u8) {
         // SAFETY: a prefetch reads nothing that a program can see, at any address.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(x.cast()) }
     }
@@ -99,9 +125,43 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn tile(self, rows: usize, vectors: usize, tile: Tile) {
+    unsafe fn load_bf16(self, x: *const u16) -> Lanes {
+        // SAFETY: the caller grants `LANES` elements.
+        let x = unsafe { _mm256_loadu_si256(x.cast()) };
+        Lanes(op!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(x)))))
+    }
+
+    #[inline(always)]
+    unsafe fn load_pairs(self, x: *const i8) -> __m512i {
+        // SAFETY: the caller grants `2 * LANES` elements.
+        let x = unsafe { _mm256_loadu_si256(x.cast()) };
+        op!(_mm512_cvtepi8_epi16(x))
+    }
+
+    #[inline(always)]
+    fn splat_pair(self, pair: [i16; 2]) -> __m512i {
+        op!(_mm512_set1_epi32(bytemuck::cast(pair)))
+    }
+
+    #[inline(always)]
+    fn zero_i32(self) -> __m512i {
+        op!(_mm512_setzero_si512())
+    }
+
+    #[inline(always)]
+    fn dot_pairs(self, sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
+        op!(_mm512_add_epi32(sum, _mm512_madd_epi16(a, b)))
+    }
+
+    #[inline(always)]
+    fn as_bits(self, x: __m512i) -> Lanes {
+        Lanes(op!(_mm512_castsi512_ps(x)))
+    }
+
+    #[inline(always)]
+    unsafe fn tile<B: TileBody<Avx512>>(self, rows: usize, vectors: usize, tile: Tile) {
         // SAFETY: the contract is handed on.
-        unsafe { tiles!(self, (rows, vectors), tile; [1 2 3 4 5 6 7 8] x [1 2 3]) }
+        unsafe { tiles!(self, B, (rows, vectors), tile; [1 2 3 4 5 6 7 8] x [1 2 3]) }
     }
 }
 
@@ -127,6 +187,20 @@ impl Neg for Lanes {
     fn neg(self) -> Lanes {
         Lanes(op!(_mm512_xor_ps(self.0, _mm512_set1_ps(-0.0))))
     }
+}
+
+/// The nearest bfloat16 in the lower half of each lane, ties to even; NaN stays NaN. (The instruction
+/// for it, of AVX512-BF16, flushes subnormal numbers; this is the same at all levels.)
+#[inline(always)]
+fn bf16_bits(x: Lanes) -> __m512i {
+    op!({
+        let bits = _mm512_castps_si512(x.0);
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+        let rounded = _mm512_srli_epi32::<16>(_mm512_add_epi32(bits, half));
+        let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x.0, x.0);
+        _mm512_mask_mov_epi32(rounded, nan, _mm512_set1_epi32(0x7fc0))
+    })
 }
 
 impl F32s for Lanes {
@@ -215,5 +289,61 @@ impl F32s for Lanes {
             let x = _mm_max_ps(x, _mm_movehl_ps(x, x));
             _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)))
         })
+    }
+
+    #[inline(always)]
+    fn sub_int(self, other: Lanes) -> Lanes {
+        op!({
+            let (x, y) = (_mm512_castps_si512(self.0), _mm512_castps_si512(other.0));
+            Lanes(_mm512_castsi512_ps(_mm512_sub_epi32(x, y)))
+        })
+    }
+
+    #[inline(always)]
+    fn add_int(self, other: Lanes) -> Lanes {
+        op!({
+            let (x, y) = (_mm512_castps_si512(self.0), _mm512_castps_si512(other.0));
+            Lanes(_mm512_castsi512_ps(_mm512_add_epi32(x, y)))
+        })
+    }
+
+    #[inline(always)]
+    fn int_to_float(self) -> Lanes {
+        Lanes(op!(_mm512_cvtepi32_ps(_mm512_castps_si512(self.0))))
+    }
+
+    #[inline(always)]
+    fn round_bf16(self) -> Lanes {
+        Lanes(op!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(bf16_bits(self)))))
+    }
+
+    #[inline(always)]
+    fn store_bf16(self, out: &mut [u16]) {
+        let mask = prefix(out.len().min(16));
+        // SAFETY: the vector proves the instruction set; the masked store writes only lanes that
+        // lie in `out`.
+        unsafe { _mm512_mask_cvtepi32_storeu_epi16(out.as_mut_ptr().cast(), mask, bf16_bits(self)) }
+    }
+
+    #[inline(always)]
+    fn store_bytes(self, out: &mut [u8]) {
+        let mask = prefix(out.len().min(16));
+        // SAFETY: the vector proves the instruction set; the masked store writes only lanes that
+        // lie in `out`.
+        unsafe {
+            let x = _mm512_cvtps_epi32(self.0);
+            _mm512_mask_cvtepi32_storeu_epi8(out.as_mut_ptr().cast(), mask, x)
+        }
+    }
+
+    #[inline(always)]
+    fn store_i16(self, out: &mut [i16]) {
+        let mask = prefix(out.len().min(16));
+        // SAFETY: the vector proves the instruction set; the masked store writes only lanes that
+        // lie in `out`.
+        unsafe {
+            let x = _mm512_cvtps_epi32(self.0);
+            _mm512_mask_cvtepi32_storeu_epi16(out.as_mut_ptr(), mask, x)
+        }
     }
 }

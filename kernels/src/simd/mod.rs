@@ -23,13 +23,19 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use avx512::Avx512;
+pub(crate) use avx512::{Avx512, Avx512Bf16, Avx512Vnni};
 pub(crate) use portable::Portable;
 
 /// A token for one instruction set: the proof that the machine executes it.
 pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// The native vector of `f32`.
     type F32: F32s;
+
+    /// As many `i32` as there are lanes.
+    type I32: Copy;
+
+    /// A pair of `i16` for each lane.
+    type Pairs: Copy;
 
     /// Lanes of a vector.
     const LANES: usize;
@@ -65,17 +71,46 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     unsafe fn load_ptr(self, x: *const f32) -> Self::F32;
 
     /// Asks for the cache line at `x`, which need not be readable, to come to the second-level cache.
-    fn prefetch(self, x: *const f32);
+    fn prefetch(self, x: *const u8);
 
     /// Asks for the cache line at `x`, which will be written and need not be writable yet.
     fn prefetch_write(self, x: *mut f32);
 
-    /// Multiplies a register tile: see [`crate::gemm::tile::Tile`]. Each back end lists the shapes
-    /// that fit its registers.
+    /// `LANES` numbers in bfloat16, widened.
     ///
     /// # Safety
-    /// As [`crate::gemm::tile::run`].
-    unsafe fn tile(self, rows: usize, vectors: usize, tile: crate::gemm::tile::Tile);
+    /// - `x` is valid for reading `LANES` elements; no alignment is needed.
+    unsafe fn load_bf16(self, x: *const u16) -> Self::F32;
+
+    /// Two bytes for each lane, widened.
+    ///
+    /// # Safety
+    /// - `x` is valid for reading `2 * LANES` elements; no alignment is needed.
+    unsafe fn load_pairs(self, x: *const i8) -> Self::Pairs;
+
+    /// The same pair in all lanes.
+    fn splat_pair(self, pair: [i16; 2]) -> Self::Pairs;
+
+    /// Zero in all lanes.
+    fn zero_i32(self) -> Self::I32;
+
+    /// `sum + a[0] b[0] + a[1] b[1]`, lane by lane, modulo 2^32.
+    fn dot_pairs(self, sum: Self::I32, a: Self::Pairs, b: Self::Pairs) -> Self::I32;
+
+    /// The integers as the bits of floats: of no meaning as numbers.
+    fn as_bits(self, x: Self::I32) -> Self::F32;
+
+    /// Runs the tile of `B` with that many rows and vectors. Each back end lists the shapes that
+    /// fit its registers.
+    ///
+    /// # Safety
+    /// As [`crate::gemm::tile::TileBody::run`].
+    unsafe fn tile<B: crate::gemm::tile::TileBody<Self>>(
+        self,
+        rows: usize,
+        vectors: usize,
+        tile: crate::gemm::tile::Tile,
+    );
 }
 
 /// A vector of `f32`.
@@ -118,6 +153,23 @@ pub(crate) trait F32s:
     fn reduce_sum(self) -> f32;
     /// The largest lane, of lanes without NaN.
     fn reduce_max(self) -> f32;
+    /// Of lanes that hold the bits of `i32`: the difference, modulo 2^32, as such bits.
+    fn sub_int(self, other: Self) -> Self;
+    /// Of lanes that hold the bits of `i32`: the sum, modulo 2^32, as such bits.
+    fn add_int(self, other: Self) -> Self;
+    /// Of lanes that hold the bits of `i32`: the nearest float, ties to even.
+    fn int_to_float(self) -> Self;
+    /// The nearest bfloat16, ties to even; NaN stays NaN.
+    fn round_bf16(self) -> Self;
+    /// Writes the nearest bfloat16, as [`F32s::round_bf16`], of as many lanes as `out` has
+    /// elements, at most all.
+    fn store_bf16(self, out: &mut [u16]);
+    /// Of lanes that are integers in [-128, 255]: writes the lowest byte of as many as `out` has
+    /// elements, at most all. Other lanes give some byte.
+    fn store_bytes(self, out: &mut [u8]);
+    /// Of lanes that are integers in [-2^15, 2^15): writes as many as `out` has elements, at most
+    /// all. Other lanes give some number.
+    fn store_i16(self, out: &mut [i16]);
 }
 
 /// Runs an expression at a level: `dispatch!(level, s => kernel(s, x))`.

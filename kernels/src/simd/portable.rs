@@ -3,10 +3,10 @@
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-use wide::{f32x8, i32x8};
+use wide::{f32x8, i8x16, i16x16, i32x8, u32x8};
 
 use super::{F32s, Simd};
-use crate::gemm::tile::{Tile, tiles};
+use crate::gemm::tile::{Tile, TileBody, tiles};
 
 /// The token of the portable level, which needs no proof.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +24,8 @@ pub(crate) struct Lanes(f32x8);
 
 impl Simd for Portable {
     type F32 = Lanes;
+    type I32 = i32x8;
+    type Pairs = i16x16;
 
     const LANES: usize = 8;
     #[cfg(test)]
@@ -63,15 +65,49 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn prefetch(self, _: *const f32) {}
+    fn prefetch(self, _: *const u8) {}
 
     #[inline(always)]
     fn prefetch_write(self, _: *mut f32) {}
 
     #[inline(always)]
-    unsafe fn tile(self, rows: usize, vectors: usize, tile: Tile) {
+    unsafe fn load_bf16(self, x: *const u16) -> Lanes {
+        // SAFETY: the caller grants `LANES` elements; the read needs no alignment.
+        let x = unsafe { x.cast::<[u16; 8]>().read_unaligned() };
+        Lanes(f32x8::from(x.map(|x| f32::from_bits(u32::from(x) << 16))))
+    }
+
+    #[inline(always)]
+    unsafe fn load_pairs(self, x: *const i8) -> i16x16 {
+        // SAFETY: the caller grants `2 * LANES` elements; the read needs no alignment.
+        let x = unsafe { x.cast::<[i8; 16]>().read_unaligned() };
+        i16x16::from_i8x16(i8x16::from(x))
+    }
+
+    #[inline(always)]
+    fn splat_pair(self, pair: [i16; 2]) -> i16x16 {
+        bytemuck::cast(i32x8::splat(bytemuck::cast(pair)))
+    }
+
+    #[inline(always)]
+    fn zero_i32(self) -> i32x8 {
+        i32x8::splat(0)
+    }
+
+    #[inline(always)]
+    fn dot_pairs(self, sum: i32x8, a: i16x16, b: i16x16) -> i32x8 {
+        sum + a.dot(b)
+    }
+
+    #[inline(always)]
+    fn as_bits(self, x: i32x8) -> Lanes {
+        Lanes(bytemuck::cast(x))
+    }
+
+    #[inline(always)]
+    unsafe fn tile<B: TileBody<Portable>>(self, rows: usize, vectors: usize, tile: Tile) {
         // SAFETY: the contract is handed on.
-        unsafe { tiles!(self, (rows, vectors), tile; [1 2 3 4] x [1]) }
+        unsafe { tiles!(self, B, (rows, vectors), tile; [1 2 3 4] x [1]) }
     }
 }
 
@@ -105,6 +141,12 @@ impl Neg for Lanes {
 fn exp2_int(n: f32x8) -> f32x8 {
     let biased: i32x8 = bytemuck::cast(n + f32x8::splat(8_388_608.0 + 127.0));
     bytemuck::cast(biased << 23)
+}
+
+/// The bits of the lanes as integers.
+#[inline(always)]
+fn bits(x: Lanes) -> i32x8 {
+    bytemuck::cast(x.0)
 }
 
 impl F32s for Lanes {
@@ -183,5 +225,44 @@ impl F32s for Lanes {
     #[inline(always)]
     fn reduce_max(self) -> f32 {
         self.0.to_array().into_iter().fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a })
+    }
+
+    #[inline(always)]
+    fn sub_int(self, other: Lanes) -> Lanes {
+        Lanes(bytemuck::cast(bits(self) - bits(other)))
+    }
+
+    #[inline(always)]
+    fn add_int(self, other: Lanes) -> Lanes {
+        Lanes(bytemuck::cast(bits(self) + bits(other)))
+    }
+
+    #[inline(always)]
+    fn int_to_float(self) -> Lanes {
+        Lanes(bits(self).round_float())
+    }
+
+    #[inline(always)]
+    fn round_bf16(self) -> Lanes {
+        let x: u32x8 = bytemuck::cast(self.0);
+        let rounded = (x + u32x8::splat(0x7fff) + ((x >> 16) & u32x8::splat(1))) >> 16 << 16;
+        let nan = self.0.simd_ne(self.0);
+        Lanes(nan.bitselect(f32x8::splat(f32::NAN), bytemuck::cast(rounded)))
+    }
+
+    #[inline(always)]
+    fn store_bf16(self, out: &mut [u16]) {
+        let rounded: [u32; 8] = bytemuck::cast(self.round_bf16().0);
+        out.iter_mut().zip(rounded).for_each(|(out, x)| *out = (x >> 16) as u16);
+    }
+
+    #[inline(always)]
+    fn store_bytes(self, out: &mut [u8]) {
+        out.iter_mut().zip(self.0.to_array()).for_each(|(out, x)| *out = x as i32 as u8);
+    }
+
+    #[inline(always)]
+    fn store_i16(self, out: &mut [i16]) {
+        out.iter_mut().zip(self.0.to_array()).for_each(|(out, x)| *out = x as i32 as i16);
     }
 }

@@ -1,24 +1,37 @@
 //! Every level in turn.
 
-use crate::Level;
+use crate::{Arithmetic, Level};
 
 /// The environment variable that names a level without which the tests must fail, such as
 /// `avx512`: for machines that are known to have it.
 pub const REQUIRE_LEVEL_VARIABLE: &str = "FERRITE_REQUIRE_LEVEL";
 
-/// Runs `test` at every level this machine has, and prints which ran and which are missing.
+/// Runs `test` at every level this machine has, but once for levels of the same lanes, which differ
+/// in their products alone, and prints which ran and which are missing.
 ///
 /// # Panics
 /// If the level named by [`REQUIRE_LEVEL_VARIABLE`] is missing.
 pub fn for_each_level(mut test: impl FnMut(Level)) {
     let required = std::env::var(REQUIRE_LEVEL_VARIABLE).unwrap_or_default();
-    let levels = Level::available();
+    let mut levels = Level::available();
     check_required(&required, &levels);
+    levels.dedup_by_key(|level| level.lanes());
     for &level in &levels {
         test(level);
     }
     let names: Vec<_> = levels.iter().map(|level| level.name()).collect();
     println!("levels run: {names:?}; missing here: {:?}", Level::missing());
+}
+
+/// Runs `test` with every kernel of products that this machine has, and prints which ran and which
+/// levels are missing.
+pub fn for_each_arithmetic(mut test: impl FnMut(Arithmetic)) {
+    let all = Arithmetic::available();
+    for &arithmetic in &all {
+        test(arithmetic);
+    }
+    let names: Vec<_> = all.iter().map(|one| format!("{one} ({})", one.instruction())).collect();
+    println!("products run: {names:?}; levels missing here: {:?}", Level::missing());
 }
 
 fn check_required(required: &str, levels: &[Level]) {
@@ -34,7 +47,10 @@ mod tests {
     fn every_level_runs_once() {
         let mut ran = Vec::new();
         for_each_level(|level| ran.push(level));
-        assert_eq!(ran, Level::available());
+        let lanes: Vec<_> = ran.iter().map(|level| level.lanes()).collect();
+        let mut expected: Vec<_> = Level::available().iter().map(|level| level.lanes()).collect();
+        expected.dedup();
+        assert_eq!(lanes, expected);
     }
 
     #[test]

@@ -1,0 +1,333 @@
+//! What products take and give: rows of floats, and beside them the same rows in the form in which
+//! the next product reads them.
+
+use std::ops::Range;
+
+use super::form::Form;
+use crate::matrix::{Mat, MatMut, Matrix};
+use crate::parallel::{join, rows_per_thread};
+use crate::precision::Arithmetic;
+use crate::simd::{Simd, dispatch};
+
+/// Rows that are written and then converted while they are in the first-level cache.
+const ROWS_AT_ONCE: usize = 8;
+
+/// Rows of activations, (n, columns): floats, and the same in the form that products of an
+/// [`Arithmetic`] read, converted once by whoever writes them. Where products read floats as they
+/// are, there is nothing beside the floats.
+///
+/// ```
+/// use ferrite_kernels::{Activations, Arithmetic, Epilogue, Level, Matrix, PackedMatrix};
+/// use ferrite_kernels::{Precision, matmul};
+///
+/// let arithmetic = Arithmetic::new(Level::current(), Precision::Bf16);
+/// let w = Matrix::from_fn(2, 3, |row, col| (row + col) as f32);
+/// let weight = PackedMatrix::new(arithmetic, w.view());
+/// let mut x = Activations::default();
+/// x.resize(arithmetic, 5, 3);
+/// x.write_rows(|first, mut rows| {
+///     for row in 0..rows.rows() {
+///         rows.row_mut(row).fill((first + row) as f32);
+///     }
+/// });
+/// let mut y = Matrix::zeros(5, 2);
+/// matmul(&x, &weight, Epilogue::Store, y.view_mut());
+/// assert_eq!(y.row(4), [12.0, 24.0]);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Activations {
+    arithmetic: Arithmetic,
+    values: Matrix<f32>,
+    form: Form,
+    /// The rows in `form`; empty for [`Form::F32`].
+    converted: Matrix<u8>,
+    /// The scale of each row, where the form has them.
+    scales: Matrix<f32>,
+}
+
+impl Activations {
+    /// Changes the shape, keeping the memory if it suffices. Values are unspecified until they are
+    /// written.
+    pub fn resize(&mut self, arithmetic: impl Into<Arithmetic>, rows: usize, cols: usize) {
+        let arithmetic = arithmetic.into();
+        let shape = arithmetic.unit().shape();
+        self.arithmetic = arithmetic;
+        self.form = shape.form;
+        self.values.resize(rows, cols);
+        let bytes = if shape.form == Form::F32 { 0 } else { row_bytes(shape.form, cols) };
+        self.converted.resize(rows, bytes);
+        self.scales.resize(rows, usize::from(shape.form.scaled()));
+    }
+
+    /// (rows, columns).
+    pub fn shape(&self) -> (usize, usize) {
+        self.values.shape()
+    }
+
+    /// The number of rows.
+    pub fn rows(&self) -> usize {
+        self.values.rows()
+    }
+
+    /// The number of columns.
+    pub fn cols(&self) -> usize {
+        self.values.cols()
+    }
+
+    /// How the products are computed that these are for.
+    pub fn arithmetic(&self) -> Arithmetic {
+        self.arithmetic
+    }
+
+    /// The floats.
+    pub fn values(&self) -> Mat<'_> {
+        self.values.view()
+    }
+
+    /// Writes all rows: `f(first row, rows)` is called for blocks of rows, on several threads if
+    /// there are enough, and each block is converted as soon as it is written. `f` must treat each
+    /// row by itself; it sees what was there before.
+    pub fn write_rows(&mut self, f: impl Fn(usize, MatMut<'_>) + Sync) {
+        let (rows, cols) = self.shape();
+        let step = rows_per_thread(rows, cols);
+        halve(0, self.as_mut(), step, &f);
+    }
+
+    /// Converts all rows of a form with scales, whose values were written without.
+    pub(crate) fn convert_scaled(&mut self) {
+        if self.form.scaled() {
+            self.write_rows(|_, _| {});
+        }
+    }
+
+    /// All of it, to be written.
+    pub(crate) fn as_mut(&mut self) -> RowsMut<'_> {
+        RowsMut {
+            arithmetic: self.arithmetic,
+            form: self.form,
+            values: self.values.view_mut(),
+            converted: self.converted.view_mut(),
+            scales: self.scales.view_mut(),
+        }
+    }
+}
+
+/// Halves the rows until at most `step` are left, and writes and converts those.
+fn halve(
+    first: usize,
+    mut rows: RowsMut<'_>,
+    step: usize,
+    f: &(impl Fn(usize, MatMut<'_>) + Sync),
+) {
+    if rows.rows() > step {
+        let middle = rows.rows() / 2;
+        let (top, bottom) = rows.split_rows(middle);
+        join(|| halve(first, top, step, f), || halve(first + middle, bottom, step, f));
+        return;
+    }
+    for start in (0..rows.rows()).step_by(ROWS_AT_ONCE) {
+        let end = rows.rows().min(start + ROWS_AT_ONCE);
+        f(first + start, rows.values.reborrow().row_range(start..end));
+        rows.convert(start..end);
+    }
+}
+
+/// Bytes of a row in a form: whole cache lines, with room for a whole group of any kernel. An odd
+/// number of lines, so that neighbouring rows do not fall into the same set of the cache.
+fn row_bytes(form: Form, cols: usize) -> usize {
+    const LINE: usize = 64;
+    let lines = (cols * form.bytes()).div_ceil(LINE);
+    (lines | 1) * LINE
+}
+
+/// A part of some [`Activations`] that one thread writes.
+pub(crate) struct RowsMut<'a> {
+    arithmetic: Arithmetic,
+    form: Form,
+    pub(crate) values: MatMut<'a>,
+    converted: MatMut<'a, u8>,
+    scales: MatMut<'a>,
+}
+
+impl<'a> RowsMut<'a> {
+    pub(crate) fn rows(&self) -> usize {
+        self.values.rows()
+    }
+
+    pub(crate) fn split_rows(self, at: usize) -> (RowsMut<'a>, RowsMut<'a>) {
+        let RowsMut { arithmetic, form, values, converted, scales } = self;
+        let (values, converted, scales) =
+            (values.split_rows(at), converted.split_rows(at), scales.split_rows(at));
+        let part =
+            |values, converted, scales| RowsMut { arithmetic, form, values, converted, scales };
+        (part(values.0, converted.0, scales.0), part(values.1, converted.1, scales.1))
+    }
+
+    /// Values alone.
+    pub(crate) fn of_values(arithmetic: Arithmetic, values: MatMut<'a>) -> RowsMut<'a> {
+        let rows = values.rows();
+        let (converted, scales) =
+            (MatMut::new(&mut [], rows, 0, 0), MatMut::new(&mut [], rows, 0, 0));
+        RowsMut { arithmetic, form: Form::F32, values, converted, scales }
+    }
+
+    /// The values alone of a form with scales, which is converted by whole rows only.
+    pub(crate) fn unless_scaled(self) -> RowsMut<'a> {
+        if self.form.scaled() { RowsMut::of_values(self.arithmetic, self.values) } else { self }
+    }
+
+    /// The first `at` columns and the rest, of a form without scales.
+    pub(crate) fn split_cols(self, at: usize) -> (RowsMut<'a>, RowsMut<'a>) {
+        let RowsMut { arithmetic, form, values, converted, scales } = self;
+        let bytes = if form == Form::F32 { 0 } else { at * form.bytes() };
+        let (values, converted) = (values.split_cols(at), converted.split_cols(bytes));
+        let scales = scales.split_cols(0);
+        let part =
+            |values, converted, scales| RowsMut { arithmetic, form, values, converted, scales };
+        (part(values.0, converted.0, scales.0), part(values.1, converted.1, scales.1))
+    }
+
+    /// The values, and what converts those columns of a row that are complete, of a form without
+    /// scales.
+    #[inline(always)]
+    pub(crate) fn parts(self) -> (MatMut<'a>, Converter<'a>) {
+        let last = self.values.cols();
+        (self.values, Converter { form: self.form, converted: self.converted, last })
+    }
+
+    /// Converts rows of which all values are written.
+    pub(crate) fn convert(&mut self, rows: Range<usize>) {
+        let RowsMut { form, values, converted, scales, .. } = self;
+        if *form == Form::F32 {
+            return;
+        }
+        dispatch!(self.arithmetic.level(), s => {
+            for row in rows {
+                let (x, out) = (values.row(row), converted.row_mut(row));
+                let scale = convert_row(s, *form, x, out);
+                if form.scaled() {
+                    scales.row_mut(row)[0] = scale;
+                }
+            }
+        });
+    }
+}
+
+/// Converts parts of rows as they are written.
+pub(crate) struct Converter<'a> {
+    form: Form,
+    converted: MatMut<'a, u8>,
+    last: usize,
+}
+
+impl Converter<'_> {
+    /// Converts the columns `cols` of row `row`, and fills what follows the last with zeros.
+    #[inline(always)]
+    pub(crate) fn convert<S: Simd>(&mut self, s: S, row: usize, cols: Range<usize>, x: &[f32]) {
+        if self.form == Form::F32 {
+            return;
+        }
+        let out = self.converted.row_mut(row);
+        let bytes = self.form.bytes();
+        self.form.convert(s, x, &mut out[cols.start * bytes..cols.end * bytes]);
+        if cols.end == self.last {
+            out[cols.end * bytes..].fill(0);
+        }
+    }
+}
+
+/// Converts a row and fills what follows it with zeros.
+#[inline(always)]
+fn convert_row<S: Simd>(s: S, form: Form, x: &[f32], out: &mut [u8]) -> f32 {
+    let (row, rest) = out.split_at_mut(x.len() * form.bytes());
+    rest.fill(0);
+    if form.scaled() {
+        return form.quantize(s, x, row);
+    }
+    form.convert(s, x, row);
+    1.0
+}
+
+/// The left operand of a product: floats, or [`Activations`], which are already in the form that
+/// products read. Floats in place of them are converted for each product anew.
+#[derive(Clone, Copy, Debug)]
+pub struct Left<'a> {
+    values: Mat<'a>,
+    form: Form,
+    converted: Mat<'a, u8>,
+    scales: &'a [f32],
+}
+
+impl<'a> From<Mat<'a>> for Left<'a> {
+    fn from(values: Mat<'a>) -> Left<'a> {
+        Left { values, form: Form::F32, converted: Mat::new(&[], values.rows(), 0, 0), scales: &[] }
+    }
+}
+
+impl<'a> From<&'a Activations> for Left<'a> {
+    fn from(of: &'a Activations) -> Left<'a> {
+        Left {
+            values: of.values.view(),
+            form: of.form,
+            converted: of.converted.view(),
+            scales: of.scales.as_slice(),
+        }
+    }
+}
+
+impl<'a> Left<'a> {
+    /// (rows, columns).
+    pub fn shape(&self) -> (usize, usize) {
+        self.values.shape()
+    }
+
+    /// The number of rows.
+    pub fn rows(&self) -> usize {
+        self.values.rows()
+    }
+
+    /// The number of columns.
+    pub fn cols(&self) -> usize {
+        self.values.cols()
+    }
+
+    /// The rows in the form that the products of `arithmetic` read, or `None` if there are only
+    /// floats.
+    pub(crate) fn ready(self, arithmetic: Arithmetic) -> Option<Ready<'a>> {
+        let form = arithmetic.unit().shape().form;
+        let rows = match form {
+            Form::F32 => self.values.as_bytes(),
+            _ if form == self.form => self.converted,
+            _ => return None,
+        };
+        Some(Ready { rows, scales: self.scales })
+    }
+
+    /// A copy of the floats, and the form that the products of `arithmetic` read beside them.
+    pub(crate) fn to_activations(self, arithmetic: Arithmetic) -> Activations {
+        let mut copy = Activations::default();
+        copy.resize(arithmetic, self.rows(), self.cols());
+        copy.write_rows(|first, mut rows| {
+            for row in 0..rows.rows() {
+                rows.row_mut(row).copy_from_slice(self.values.row(first + row));
+            }
+        });
+        copy
+    }
+}
+
+/// Rows in the form that a kernel reads.
+#[derive(Clone, Copy)]
+pub(crate) struct Ready<'a> {
+    /// The bytes of each row, at least those of the padded inputs.
+    pub(crate) rows: Mat<'a, u8>,
+    /// The scale of each row, where the form has them.
+    pub(crate) scales: &'a [f32],
+}
+
+impl Ready<'_> {
+    pub(crate) fn row_range(self, rows: Range<usize>) -> Self {
+        let scales = if self.scales.is_empty() { self.scales } else { &self.scales[rows.clone()] };
+        Ready { rows: self.rows.row_range(rows), scales }
+    }
+}

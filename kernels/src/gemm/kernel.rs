@@ -1,0 +1,250 @@
+//! The kernels of the product: a number format, an instruction that multiplies it, and the shape of
+//! what is multiplied at once.
+
+#[cfg(target_arch = "x86_64")]
+use super::bodies::{Bf16Dot, Vnni};
+use std::hint::black_box;
+
+use super::bodies::{Fma, Pairs, Widen};
+use super::form::Form;
+use super::tile::{Tile, TileBody};
+use crate::level::{Level, Token};
+use crate::precision::Precision;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::Avx512;
+use crate::simd::{F32s, Simd};
+
+/// What `multiply` needs to know of a kernel.
+pub(crate) trait Kernel: Copy + Send + Sync {
+    /// What converts, finishes and stores around it.
+    type Lanes: Simd;
+
+    /// The sizes of its tile and of its weights.
+    const SHAPE: Shape;
+
+    /// The token of the lanes.
+    fn lanes(self) -> Self::Lanes;
+
+    /// Runs `f`, which is marked `#[inline(always)]`, inside a function compiled for the lanes.
+    fn enter<R>(self, f: impl FnOnce() -> R) -> R {
+        self.lanes().vectorize(f)
+    }
+
+    /// Multiplies a tile of `rows` rows by `vectors` vectors, at most a full one.
+    ///
+    /// # Safety
+    /// As [`super::tile::run`], with the sizes of [`Kernel::SHAPE`].
+    unsafe fn tile(self, rows: usize, vectors: usize, tile: Tile);
+
+    /// Runs the kernel's instruction out of registers, many times `steps` times, and returns how
+    /// many operations that was: the yardstick of benchmarks.
+    fn peak(self, steps: usize) -> usize;
+}
+
+/// The sizes of a kernel's full tile, and how its weights lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// The form of the left operand.
+    pub(crate) form: Form,
+    /// Rows of a full tile.
+    pub(crate) rows: usize,
+    /// Columns of a vector.
+    pub(crate) lanes: usize,
+    /// Columns of a full tile: a panel's width.
+    pub(crate) width: usize,
+    /// Inputs that are multiplied by one instruction, and lie side by side in a panel.
+    pub(crate) group: usize,
+    /// Bytes of a weight.
+    pub(crate) weight_bytes: usize,
+    /// Inputs that are summed before the sum is added to the result: the depth of a K block.
+    pub(crate) depth: usize,
+}
+
+/// The kernel that runs a body over the lanes of a level.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ByLanes<S, B>(pub(crate) S, pub(crate) B);
+
+/// How deep a K block is, in bytes of one row of x: 384 floats.
+///
+/// The depth is part of the definition of a result, the same for every shape and on every path:
+/// `((chain over the first block) + (chain over the second)) + ...`. Deep blocks load and store each
+/// sum less often; 384 floats divide the sizes of BERTs, a panel (72 KB at AVX-512), the next one
+/// and their rows of x and y stay in the second-level cache, and short chains lose less to rounding
+/// than one long chain does. Measured on Zen 5: 128 deep reached 88 %, 384 deep 92 % of the
+/// multiply-add peak.
+const BLOCK_BYTES: usize = 1536;
+
+impl<S: Simd, B: TileBody<S> + Formed> Kernel for ByLanes<S, B> {
+    type Lanes = S;
+
+    const SHAPE: Shape = Shape {
+        form: B::FORM,
+        rows: S::TILE_ROWS,
+        lanes: S::LANES,
+        width: S::LANES * S::TILE_VECTORS,
+        group: B::LEFT_BYTES / B::FORM.bytes(),
+        weight_bytes: B::RIGHT_BYTES * B::FORM.bytes() / B::LEFT_BYTES,
+        depth: BLOCK_BYTES / B::FORM.bytes(),
+    };
+
+    #[inline(always)]
+    fn lanes(self) -> S {
+        self.0
+    }
+
+    #[inline(always)]
+    unsafe fn tile(self, rows: usize, vectors: usize, tile: Tile) {
+        // SAFETY: the contract is handed on; the tokens prove the instruction set.
+        unsafe { self.0.tile::<B>(rows, vectors, tile) }
+    }
+
+    fn peak(self, steps: usize) -> usize {
+        /// Independent sums: more than latency times ports of any CPU so far, and few enough for
+        /// sixteen registers.
+        const CHAINS: usize = 12;
+        let ByLanes(s, _) = self;
+        let operand = black_box([0x3f; 64]);
+        // SAFETY: the tokens prove the instruction set; a group for each lane, or one
+        // for each chain, is 64 bytes at most.
+        let sums = unsafe {
+            B::enter(
+                s,
+                #[inline(always)]
+                || {
+                    let b = B::right(s, operand.as_ptr());
+                    let mut sums = [B::zero(s); CHAINS];
+                    for _ in 0..steps {
+                        // Loaded anew for each, or equal products would be computed once for all.
+                        let operand = black_box(operand.as_ptr());
+                        for (chain, sum) in sums.iter_mut().enumerate() {
+                            let a = B::left(s, operand.add(chain * B::LEFT_BYTES));
+                            *sum = B::add_products(s, *sum, a, b);
+                        }
+                    }
+                    sums.map(|sum| B::stored(s, sum).reduce_sum())
+                },
+            )
+        };
+        black_box(sums);
+        2 * CHAINS * S::LANES * Self::SHAPE.group * steps
+    }
+}
+
+/// The form in which a body reads its left operand.
+pub(crate) trait Formed {
+    const FORM: Form;
+}
+
+impl Formed for Fma {
+    const FORM: Form = Form::F32;
+}
+impl Formed for Widen {
+    const FORM: Form = Form::RoundedF32;
+}
+impl Formed for Pairs {
+    const FORM: Form = Form::I16;
+}
+#[cfg(target_arch = "x86_64")]
+impl Formed for Bf16Dot {
+    const FORM: Form = Form::Bf16;
+}
+#[cfg(target_arch = "x86_64")]
+impl Formed for Vnni {
+    const FORM: Form = Form::U8;
+}
+
+/// The kernel that serves a precision at a level.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Unit {
+    Fma(Token),
+    Widen(Token),
+    Pairs(Token),
+    #[cfg(target_arch = "x86_64")]
+    Bf16Dot(ByLanes<Avx512, Bf16Dot>),
+    #[cfg(target_arch = "x86_64")]
+    Vnni(ByLanes<Avx512, Vnni>),
+}
+
+impl Unit {
+    /// The best kernel that `level` has for `precision`.
+    pub(crate) fn new(level: Level, precision: Precision) -> Unit {
+        #[cfg(target_arch = "x86_64")]
+        if let Token::Avx512(lanes) = level.0 {
+            match precision {
+                Precision::Bf16 if let Some(bf16) = level.bf16() => {
+                    return Unit::Bf16Dot(ByLanes(lanes, Bf16Dot(bf16)));
+                }
+                Precision::Int8 if let Some(vnni) = level.vnni() => {
+                    return Unit::Vnni(ByLanes(lanes, Vnni(vnni)));
+                }
+                _ => {}
+            }
+        }
+        match precision {
+            Precision::F32 => Unit::Fma(level.0),
+            Precision::Bf16 => Unit::Widen(level.0),
+            Precision::Int8 => Unit::Pairs(level.0),
+        }
+    }
+
+    pub(crate) fn shape(self) -> Shape {
+        with_kernel!(self, k => shape_of(k))
+    }
+
+    /// The instruction that does the work.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Unit::Fma(_) => "multiply-add",
+            Unit::Widen(_) => "multiply-add of widened bf16",
+            Unit::Pairs(_) => "pmaddwd",
+            #[cfg(target_arch = "x86_64")]
+            Unit::Bf16Dot(_) => "vdpbf16ps",
+            #[cfg(target_arch = "x86_64")]
+            Unit::Vnni(_) => "vpdpbusd",
+        }
+    }
+}
+
+fn shape_of<K: Kernel>(_: K) -> Shape {
+    K::SHAPE
+}
+
+/// Runs an expression with the kernel of a unit: `with_kernel!(unit, k => run(k, x))`.
+macro_rules! with_kernel {
+    ($unit:expr, $k:ident => $body:expr) => {
+        match $unit {
+            $crate::gemm::kernel::Unit::Fma(token) => {
+                $crate::gemm::kernel::with_kernel!(@lanes token, Fma, $k => $body)
+            }
+            $crate::gemm::kernel::Unit::Widen(token) => {
+                $crate::gemm::kernel::with_kernel!(@lanes token, Widen, $k => $body)
+            }
+            $crate::gemm::kernel::Unit::Pairs(token) => {
+                $crate::gemm::kernel::with_kernel!(@lanes token, Pairs, $k => $body)
+            }
+            #[cfg(target_arch = "x86_64")]
+            $crate::gemm::kernel::Unit::Bf16Dot($k) => $body,
+            #[cfg(target_arch = "x86_64")]
+            $crate::gemm::kernel::Unit::Vnni($k) => $body,
+        }
+    };
+    (@lanes $token:expr, $body_type:ident, $k:ident => $body:expr) => {
+        match $token {
+            $crate::level::Token::Portable(s) => {
+                let $k = $crate::gemm::kernel::ByLanes(s, $crate::gemm::bodies::$body_type);
+                $body
+            }
+            #[cfg(target_arch = "x86_64")]
+            $crate::level::Token::Avx2(s) => {
+                let $k = $crate::gemm::kernel::ByLanes(s, $crate::gemm::bodies::$body_type);
+                $body
+            }
+            #[cfg(target_arch = "x86_64")]
+            $crate::level::Token::Avx512(s) => {
+                let $k = $crate::gemm::kernel::ByLanes(s, $crate::gemm::bodies::$body_type);
+                $body
+            }
+        }
+    };
+}
+pub(crate) use with_kernel;

@@ -1,0 +1,158 @@
+//! In which numbers products are computed.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::gemm::Unit;
+use crate::level::Level;
+
+/// The numbers that the weights of products, and what they are multiplied with, are held in. Sums,
+/// norms, softmax and everything else is f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Precision {
+    /// Single precision: each product's error is within that of a chain of f32 multiply-adds.
+    #[default]
+    F32,
+    /// bfloat16: weights and left operands keep 8 bits of each number, and half of the bytes.
+    Bf16,
+    /// Integers of 8 bits: each output channel of a weight and each row of the left operand has a
+    /// scale of its own, a quarter of the bytes. Sums are exact, and so the same at all levels.
+    Int8,
+}
+
+impl Precision {
+    /// All of them, the most exact first.
+    pub const ALL: [Precision; 3] = [Precision::F32, Precision::Bf16, Precision::Int8];
+
+    /// `f32`, `bf16` or `int8`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+            Precision::Int8 => "int8",
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A word that names no precision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownPrecision {
+    name: String,
+}
+
+impl fmt::Display for UnknownPrecision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} is no precision; use f32, bf16 or int8", self.name)
+    }
+}
+
+impl std::error::Error for UnknownPrecision {}
+
+impl FromStr for Precision {
+    type Err = UnknownPrecision;
+
+    fn from_str(name: &str) -> Result<Precision, UnknownPrecision> {
+        let found = Precision::ALL.into_iter().find(|known| known.name() == name);
+        found.ok_or_else(|| UnknownPrecision { name: name.to_owned() })
+    }
+}
+
+/// How products are computed: in a precision, with the instructions of a level. A [`Level`] alone
+/// stands for f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Arithmetic {
+    level: Level,
+    precision: Precision,
+}
+
+impl Arithmetic {
+    /// This precision at this level.
+    pub fn new(level: Level, precision: Precision) -> Arithmetic {
+        Arithmetic { level, precision }
+    }
+
+    /// The precision of products.
+    pub fn precision(self) -> Precision {
+        self.precision
+    }
+
+    /// The level of everything.
+    pub fn level(self) -> Level {
+        self.level
+    }
+
+    /// The instruction that multiplies, such as `vpdpbusd`.
+    pub fn instruction(self) -> &'static str {
+        self.unit().name()
+    }
+
+    /// Each kernel of products that this machine can run, once: at the lowest level that has it.
+    pub fn available() -> Vec<Arithmetic> {
+        let mut all: Vec<Arithmetic> = Vec::new();
+        for precision in Precision::ALL {
+            let from = all.len();
+            for level in Level::available() {
+                let new = Arithmetic { level, precision };
+                let known = |old: &Arithmetic| {
+                    let kernel = |of: Arithmetic| (of.instruction(), of.level.lanes());
+                    kernel(*old) == kernel(new)
+                };
+                if !all[from..].iter().any(known) {
+                    all.push(new);
+                }
+            }
+        }
+        all
+    }
+
+    pub(crate) fn unit(self) -> Unit {
+        Unit::new(self.level, self.precision)
+    }
+}
+
+impl From<Level> for Arithmetic {
+    fn from(level: Level) -> Arithmetic {
+        Arithmetic { level, precision: Precision::F32 }
+    }
+}
+
+impl fmt::Display for Arithmetic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.precision, self.level)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        for precision in Precision::ALL {
+            assert_eq!(precision.to_string().parse(), Ok(precision));
+        }
+        let error = "fp8".parse::<Precision>().unwrap_err();
+        assert!(error.to_string().contains("\"fp8\""), "{error}");
+    }
+
+    #[test]
+    fn every_precision_has_a_kernel_at_every_width_of_lanes() {
+        let all = Arithmetic::available();
+        println!("kernels here: {all:?}");
+        for precision in Precision::ALL {
+            for level in Level::available() {
+                let lanes = |of: &Arithmetic| {
+                    of.precision == precision && of.level.lanes() == level.lanes()
+                };
+                assert!(all.iter().any(lanes), "{precision} {level}");
+            }
+        }
+    }
+}
