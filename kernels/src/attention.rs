@@ -14,6 +14,7 @@ use crate::gemm::multiply::multiply;
 use crate::gemm::panels::{Layout, Panels};
 use crate::level::Level;
 use crate::matrix::{Mat, MatMut, Matrix, Segments};
+use crate::precision::Arithmetic;
 use crate::simd::{Simd, dispatch};
 use crate::softmax::softmax_row;
 
@@ -88,7 +89,13 @@ impl Attention<'_> {
     /// # Panics
     /// If the shapes do not fit.
     #[track_caller]
-    pub fn run(self, level: Level, scratch: &mut AttentionScratch, out: MatMut<'_>) {
+    pub fn run(
+        self,
+        arithmetic: impl Into<Arithmetic>,
+        scratch: &mut AttentionScratch,
+        out: MatMut<'_>,
+    ) {
+        let level = arithmetic.into().level();
         self.check();
         assert_eq!(out.shape(), (self.q.rows(), self.v.cols()), "shape of the context");
         if self.heads == 0 || self.queries.is_empty() {
@@ -115,12 +122,13 @@ impl Attention<'_> {
     #[track_caller]
     pub fn map(
         self,
-        level: Level,
+        arithmetic: impl Into<Arithmetic>,
         sequence: usize,
         head: usize,
         scratch: &mut AttentionScratch,
         mut out: MatMut<'_>,
     ) {
+        let level = arithmetic.into().level();
         self.check();
         let (queries, keys) = (self.queries.range(sequence), self.keys.range(sequence));
         assert_eq!(out.shape(), (queries.len(), keys.len()), "shape of an attention map");

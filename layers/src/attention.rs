@@ -1,6 +1,8 @@
 //! Multi-head attention.
 
-use ferrite_kernels::{Attention, AttentionScratch, Level, Mask, Mat, MatMut, Matrix, Segments};
+use ferrite_kernels::{
+    Activations, Arithmetic, Attention, AttentionScratch, Left, Mask, Mat, MatMut, Matrix, Segments,
+};
 
 use crate::Linear;
 
@@ -21,8 +23,6 @@ pub struct SelfAttention {
     pub heads: usize,
     /// Which keys a query sees.
     pub mask: Mask,
-    /// The instruction set level of the attention kernel.
-    pub level: Level,
 }
 
 /// What a pass through [`SelfAttention`] writes.
@@ -31,7 +31,7 @@ pub struct AttentionCache {
     /// Q, K and V side by side, (n, 3 d_model).
     pub qkv: Matrix<f32>,
     /// Concat(head_1 ... head_h), (n, d_model).
-    pub context: Matrix<f32>,
+    pub context: Activations,
     scratch: AttentionScratch,
 }
 
@@ -42,19 +42,21 @@ impl SelfAttention {
     /// # Panics
     /// If the shapes do not fit.
     #[track_caller]
-    pub fn forward(
+    pub fn forward<'a>(
         &self,
-        x: Mat<'_>,
+        x: impl Into<Left<'a>>,
         sequences: &Segments,
         cache: &mut AttentionCache,
         y: MatMut<'_>,
     ) {
-        cache.qkv.resize(x.rows(), self.qkv.d_out());
-        self.qkv.forward(x, cache.qkv.view_mut());
-        cache.context.resize(x.rows(), self.output.d_in());
         let AttentionCache { qkv, context, scratch } = cache;
-        self.heads_of(qkv, sequences).run(self.level, scratch, context.view_mut());
-        self.output.forward(context.view(), y);
+        qkv.resize(y.rows(), self.qkv.d_out());
+        self.qkv.forward(x, qkv.view_mut());
+        context.resize(self.output.arithmetic(), y.rows(), self.output.d_in());
+        let arithmetic = self.qkv.arithmetic();
+        self.heads_of(qkv, sequences).run(arithmetic, scratch, context.values_mut());
+        context.convert();
+        self.output.forward(&*context, y);
     }
 
     /// The attention maps of the pass that `cache` is from: for each sequence a matrix of shape
@@ -66,7 +68,7 @@ impl SelfAttention {
     #[track_caller]
     pub fn maps(&self, sequences: &Segments, cache: &mut AttentionCache) -> Vec<Matrix<f32>> {
         let AttentionCache { qkv, scratch, .. } = cache;
-        maps(self.heads_of(qkv, sequences), self.level, scratch)
+        maps(self.heads_of(qkv, sequences), self.qkv.arithmetic(), scratch)
     }
 
     #[track_caller]
@@ -98,8 +100,6 @@ pub struct CrossAttention {
     pub output: Linear,
     /// The number of heads h.
     pub heads: usize,
-    /// The instruction set level of the attention kernel.
-    pub level: Level,
 }
 
 /// What a pass through [`CrossAttention`] writes.
@@ -108,7 +108,7 @@ pub struct CrossAttentionCache {
     /// Q, (n, d_model).
     pub q: Matrix<f32>,
     /// Concat(head_1 ... head_h), (n, d_model).
-    pub context: Matrix<f32>,
+    pub context: Activations,
     scratch: AttentionScratch,
 }
 
@@ -119,7 +119,8 @@ impl CrossAttention {
     /// # Panics
     /// If the shapes do not fit.
     #[track_caller]
-    pub fn keys_and_values(&self, memory: Mat<'_>, kv: &mut Matrix<f32>) {
+    pub fn keys_and_values<'a>(&self, memory: impl Into<Left<'a>>, kv: &mut Matrix<f32>) {
+        let memory = memory.into();
         kv.resize(memory.rows(), self.kv.d_out());
         self.kv.forward(memory, kv.view_mut());
     }
@@ -131,9 +132,9 @@ impl CrossAttention {
     /// # Panics
     /// If the shapes do not fit.
     #[track_caller]
-    pub fn forward(
+    pub fn forward<'a>(
         &self,
-        x: Mat<'_>,
+        x: impl Into<Left<'a>>,
         sequences: &Segments,
         kv: Mat<'_>,
         memories: &Segments,
@@ -141,12 +142,13 @@ impl CrossAttention {
         y: MatMut<'_>,
     ) {
         let CrossAttentionCache { q, context, scratch } = cache;
-        q.resize(x.rows(), self.q.d_out());
+        q.resize(y.rows(), self.q.d_out());
         self.q.forward(x, q.view_mut());
-        context.resize(x.rows(), self.output.d_in());
+        context.resize(self.output.arithmetic(), y.rows(), self.output.d_in());
         let attention = self.heads_of(q, sequences, kv, memories);
-        attention.run(self.level, scratch, context.view_mut());
-        self.output.forward(context.view(), y);
+        attention.run(self.q.arithmetic(), scratch, context.values_mut());
+        context.convert();
+        self.output.forward(&*context, y);
     }
 
     /// The attention maps of the pass that `cache` is from: for each sequence a matrix of shape
@@ -163,7 +165,7 @@ impl CrossAttention {
         cache: &mut CrossAttentionCache,
     ) -> Vec<Matrix<f32>> {
         let CrossAttentionCache { q, scratch, .. } = cache;
-        maps(self.heads_of(q, sequences, kv, memories), self.level, scratch)
+        maps(self.heads_of(q, sequences, kv, memories), self.q.arithmetic(), scratch)
     }
 
     #[track_caller]
@@ -192,7 +194,7 @@ impl CrossAttention {
 #[track_caller]
 fn maps(
     attention: Attention<'_>,
-    level: Level,
+    arithmetic: Arithmetic,
     scratch: &mut AttentionScratch,
 ) -> Vec<Matrix<f32>> {
     let mut all = Vec::with_capacity(attention.queries.len());
@@ -202,7 +204,7 @@ fn maps(
         for head in 0..attention.heads {
             let rows = head * queries.len()..(head + 1) * queries.len();
             let out = maps.view_mut().row_range(rows);
-            attention.map(level, sequence, head, scratch, out);
+            attention.map(arithmetic, sequence, head, scratch, out);
         }
         all.push(maps);
     }

@@ -1,6 +1,8 @@
 //! Tokens to rows.
 
-use ferrite_kernels::{Level, Lookup, MatMut, Matrix, Segments, embedding_sum, share_rows};
+use ferrite_kernels::{
+    Activations, Level, Lookup, MatMut, Matrix, Segments, embedding_sum, share_rows,
+};
 
 use crate::LayerNorm;
 
@@ -25,6 +27,15 @@ impl Embedding {
     /// The columns of the table.
     pub fn d_model(&self) -> usize {
         self.table.cols()
+    }
+
+    /// Names the token whose id has no row: the kernel sees parts of a batch only.
+    #[track_caller]
+    fn check(&self, name: &str, ids: &[u32]) {
+        let rows = self.len();
+        if let Some(token) = ids.iter().position(|&id| id as usize >= rows) {
+            panic!("{name} id {} of token {token} is not below {rows}", ids[token]);
+        }
     }
 
     fn lookup<'a>(&'a self, name: &'a str, ids: &'a [u32]) -> Lookup<'a> {
@@ -55,16 +66,19 @@ impl BertEmbeddings {
     }
 
     /// `x = LayerNorm(token[id] + segment[type] + position[place in its sequence])`; x: (n,
-    /// d_model), overwritten. `ids` and `types` have an element for each of the n tokens.
+    /// d_model), overwritten and ready for the next product. `ids` and `types` have an element for each of the n tokens.
     ///
     /// # Panics
     /// If an id, a type or a place is beyond its table, or the shapes do not fit.
     #[track_caller]
-    pub fn forward(&self, ids: &[u32], types: &[u32], sequences: &Segments, x: MatMut<'_>) {
+    pub fn forward(&self, ids: &[u32], types: &[u32], sequences: &Segments, x: &mut Activations) {
         assert_eq!(types.len(), ids.len(), "elements of the types and of the ids");
-        check_shapes(ids, sequences, &x, self.d_model());
+        check_shapes(ids, sequences, x.shape(), self.d_model());
         let places = places(sequences);
-        share_rows(x, |first, mut x| {
+        self.token.check("token", ids);
+        self.segment.check("segment", types);
+        self.position.check("position", &places);
+        x.write_rows(|first, mut x| {
             let range = first..first + x.rows();
             let token = self.token.lookup("token", &ids[range.clone()]);
             let segment = self.segment.lookup("segment", &types[range.clone()]);
@@ -115,8 +129,10 @@ impl TransformerEmbeddings {
     /// If an id or a place is beyond its table, or the shapes do not fit.
     #[track_caller]
     pub fn forward(&self, ids: &[u32], sequences: &Segments, x: MatMut<'_>) {
-        check_shapes(ids, sequences, &x, self.d_model());
+        check_shapes(ids, sequences, x.shape(), self.d_model());
         let places = places(sequences);
+        self.token.check("token", ids);
+        self.position.check("position", &places);
         let scale = (self.d_model() as f64).sqrt() as f32;
         share_rows(x, |first, x| {
             let range = first..first + x.rows();
@@ -133,9 +149,9 @@ fn places(sequences: &Segments) -> Vec<u32> {
 }
 
 #[track_caller]
-fn check_shapes(ids: &[u32], sequences: &Segments, x: &MatMut<'_>, d_model: usize) {
+fn check_shapes(ids: &[u32], sequences: &Segments, x: (usize, usize), d_model: usize) {
     assert_eq!(ids.len(), sequences.total(), "token ids and the length of their sequences");
-    assert_eq!(x.shape(), (ids.len(), d_model), "shape of the embedded tokens");
+    assert_eq!(x, (ids.len(), d_model), "shape of the embedded tokens");
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The position-wise feed-forward network.
 
-use ferrite_kernels::{Activation, Mat, MatMut, Matrix};
+use ferrite_kernels::{Activation, Activations, Left, MatMut};
 
 use crate::Linear;
 
@@ -20,7 +20,7 @@ pub struct FeedForward {
 #[derive(Clone, Debug, Default)]
 pub struct FeedForwardCache {
     /// f(x W₁ᵀ + b₁), of shape (n, d_ff).
-    pub hidden: Matrix<f32>,
+    pub hidden: Activations,
 }
 
 impl FeedForward {
@@ -29,10 +29,11 @@ impl FeedForward {
     /// # Panics
     /// If the shapes do not fit.
     #[track_caller]
-    pub fn forward(&self, x: Mat<'_>, cache: &mut FeedForwardCache, y: MatMut<'_>) {
-        cache.hidden.resize(x.rows(), self.inner.d_out());
-        self.inner.forward_activated(x, self.activation, cache.hidden.view_mut());
-        self.outer.forward(cache.hidden.view(), y);
+    pub fn forward<'a>(&self, x: impl Into<Left<'a>>, cache: &mut FeedForwardCache, y: MatMut<'_>) {
+        let hidden = &mut cache.hidden;
+        hidden.resize(self.outer.arithmetic(), y.rows(), self.inner.d_out());
+        self.inner.forward_activated_into(x, self.activation, hidden);
+        self.outer.forward(&*hidden, y);
     }
 }
 

@@ -1,6 +1,8 @@
 //! Layer normalisation.
 
-use ferrite_kernels::{Level, Mat, MatMut, add_layer_norm, layer_norm_in_place, share_rows};
+use ferrite_kernels::{
+    Activations, Level, Mat, MatMut, add_layer_norm, layer_norm_in_place, share_rows,
+};
 
 /// `γ (x - mean) / √(variance + ε) + β` for each row x, with the variance of the row itself, not
 /// an estimate of a population's (Ba et al., Layer Normalization, 2016).
@@ -41,15 +43,15 @@ impl LayerNorm {
     }
 
     /// `y = LayerNorm(x + y)`, "Add & Norm" in figure 1 of Attention Is All You Need; x and y: (n,
-    /// d_model), y in place. The bits are those of the sum followed by [`LayerNorm::forward`].
+    /// d_model), y in place and ready for the next product. The bits are those of the sum followed by [`LayerNorm::forward`].
     ///
     /// # Panics
     /// If the shapes do not fit.
     #[track_caller]
-    pub fn forward_sum(&self, x: Mat<'_>, y: MatMut<'_>) {
+    pub fn forward_sum(&self, x: Mat<'_>, y: &mut Activations) {
         assert_eq!(x.shape(), y.shape(), "shapes of the summands");
         assert_eq!(x.cols(), self.d_model(), "columns that are normalised, and d_model");
-        share_rows(y, |first, y| {
+        y.write_rows(|first, y| {
             let x = x.row_range(first..first + y.rows());
             add_layer_norm(self.level, y, x, &self.gamma, &self.beta, self.epsilon);
         });

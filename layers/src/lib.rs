@@ -18,7 +18,7 @@
 //! sub-layer's output is added to its input, and the sum is normalised.
 //!
 //! ```
-//! use ferrite_kernels::{Matrix, Segments};
+//! use ferrite_kernels::{Activations, Matrix, Segments};
 //! use ferrite_layers::{
 //!     Activation, AttentionCache, FeedForward, FeedForwardCache, LayerNorm, Level, Linear, Mask,
 //!     SelfAttention,
@@ -30,23 +30,25 @@
 //!     Linear::new(level, weight.view(), &vec![0.0; d_out])
 //! };
 //! let (qkv, output) = (linear(d_model, 3 * d_model), linear(d_model, d_model));
-//! let attention = SelfAttention { qkv, output, heads, mask: Mask::Full, level };
+//! let attention = SelfAttention { qkv, output, heads, mask: Mask::Full };
 //! let (inner, outer) = (linear(d_model, d_ff), linear(d_ff, d_model));
 //! let feed_forward = FeedForward { inner, outer, activation: Activation::Relu };
 //! let norm = LayerNorm::new(level, vec![1.0; d_model], vec![0.0; d_model], 1e-6);
 //!
 //! // Two sequences, of three tokens and of two.
 //! let sequences = Segments::from_lengths([3, 2]);
-//! let mut x = Matrix::from_fn(5, d_model, |row, col| (row * col % 3) as f32);
-//! let mut a = Matrix::zeros(5, d_model);
+//! let (mut x, mut a) = (Activations::default(), Activations::default());
+//! x.resize(level, 5, d_model);
+//! a.resize(level, 5, d_model);
+//! x.write_rows(|first, mut x| (0..x.rows()).for_each(|row| x.row_mut(row)[first % 8] = 1.0));
 //!
 //! let mut cache = (AttentionCache::default(), FeedForwardCache::default());
-//! attention.forward(x.view(), &sequences, &mut cache.0, a.view_mut());
-//! norm.forward_sum(x.view(), a.view_mut()); //                   a = LayerNorm(x + Attention(x))
-//! feed_forward.forward(a.view(), &mut cache.1, x.view_mut());
-//! norm.forward_sum(a.view(), x.view_mut()); //                   x = LayerNorm(a + FFN(a))
+//! attention.forward(&x, &sequences, &mut cache.0, a.values_mut());
+//! norm.forward_sum(x.values(), &mut a); //                   a = LayerNorm(x + Attention(x))
+//! feed_forward.forward(&a, &mut cache.1, x.values_mut());
+//! norm.forward_sum(a.values(), &mut x); //                   x = LayerNorm(a + FFN(a))
 //!
-//! let mean = x.row(4).iter().sum::<f32>() / d_model as f32;
+//! let mean = x.values().row(4).iter().sum::<f32>() / d_model as f32;
 //! assert!(mean.abs() < 1e-5);
 //! ```
 //!
@@ -74,7 +76,7 @@ pub mod testing;
 pub use attention::{AttentionCache, CrossAttention, CrossAttentionCache, SelfAttention};
 pub use embedding::{BertEmbeddings, Embedding, TransformerEmbeddings};
 pub use feed_forward::{FeedForward, FeedForwardCache};
-pub use ferrite_kernels::{Activation, Level, Mask};
+pub use ferrite_kernels::{Activation, Activations, Arithmetic, Level, Mask, Precision};
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use positional::sinusoidal;

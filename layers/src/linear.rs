@@ -1,6 +1,9 @@
 //! The linear layer.
 
-use ferrite_kernels::{Activation, Epilogue, Level, Mat, MatMut, Matrix, PackedMatrix, matmul};
+use ferrite_kernels::{
+    Activation, Activations, Arithmetic, Epilogue, Left, Mat, MatMut, Matrix, PackedMatrix, matmul,
+    matmul_into,
+};
 
 /// `y = x Wᵀ + b`, with W of shape (d_out, d_in), as checkpoints store it, and b of d_out elements.
 #[derive(Debug)]
@@ -10,14 +13,15 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// The layer with this weight, (d_out, d_in), and bias, d_out elements.
+    /// The layer with this weight, (d_out, d_in), and bias, d_out elements. A level alone stands for
+    /// products in f32.
     ///
     /// # Panics
     /// If the shapes do not fit.
     #[track_caller]
-    pub fn new(level: Level, weight: Mat<'_>, bias: &[f32]) -> Linear {
+    pub fn new(arithmetic: impl Into<Arithmetic>, weight: Mat<'_>, bias: &[f32]) -> Linear {
         assert_eq!(bias.len(), weight.rows(), "elements of the bias of a linear layer");
-        Linear { weight: PackedMatrix::new(level, weight), bias: bias.to_vec() }
+        Linear { weight: PackedMatrix::new(arithmetic, weight), bias: bias.to_vec() }
     }
 
     /// Several layers with the same input as one, their outputs side by side: one pass over `x`
@@ -27,7 +31,7 @@ impl Linear {
     /// # Panics
     /// If there is no part, or the shapes do not fit.
     #[track_caller]
-    pub fn side_by_side(level: Level, parts: &[(Mat<'_>, &[f32])]) -> Linear {
+    pub fn side_by_side(arithmetic: impl Into<Arithmetic>, parts: &[(Mat<'_>, &[f32])]) -> Linear {
         let d_in = parts.first().expect("a layer has at least one part").0.cols();
         let mut rows = Vec::new();
         let mut biases = Vec::new();
@@ -36,8 +40,13 @@ impl Linear {
             rows.extend((0..weight.rows()).map(|row| weight.row(row)));
             biases.extend_from_slice(bias);
         }
-        let weight = PackedMatrix::from_rows(level, rows.len(), d_in, |row| rows[row]);
+        let weight = PackedMatrix::from_rows(arithmetic, rows.len(), d_in, |row| rows[row]);
         Linear { weight, bias: biases }
+    }
+
+    /// How its product is computed.
+    pub fn arithmetic(&self) -> Arithmetic {
+        self.weight.arithmetic()
     }
 
     /// The columns of x.
@@ -55,7 +64,7 @@ impl Linear {
     /// # Panics
     /// If the shapes do not fit.
     #[track_caller]
-    pub fn forward(&self, x: Mat<'_>, y: MatMut<'_>) {
+    pub fn forward<'a>(&self, x: impl Into<Left<'a>>, y: MatMut<'_>) {
         matmul(x, &self.weight, Epilogue::Bias(&self.bias), y);
     }
 
@@ -64,8 +73,22 @@ impl Linear {
     /// # Panics
     /// If the shapes do not fit.
     #[track_caller]
-    pub fn forward_activated(&self, x: Mat<'_>, f: Activation, y: MatMut<'_>) {
+    pub fn forward_activated<'a>(&self, x: impl Into<Left<'a>>, f: Activation, y: MatMut<'_>) {
         matmul(x, &self.weight, Epilogue::BiasActivation(&self.bias, f), y);
+    }
+
+    /// The same, y ready for the next product.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    #[track_caller]
+    pub fn forward_activated_into<'a>(
+        &self,
+        x: impl Into<Left<'a>>,
+        f: Activation,
+        y: &mut Activations,
+    ) {
+        matmul_into(x, &self.weight, Epilogue::BiasActivation(&self.bias, f), y);
     }
 
     /// The weight W, (d_out, d_in), unpacked.

@@ -2,7 +2,8 @@
 //! one line of JSON: the Ferrite side of `bench/peers/peers.py`.
 //!
 //! ```text
-//! encoder --model DIR --shape 32x128 [--threads 2] [--runs 5] [--level avx512] [--dump FILE]
+//! encoder --model DIR --shape 32x128 [--threads 2] [--runs 5] [--precision f32|bf16|int8]
+//!         [--level avx512] [--dump FILE]
 //! encoder --model DIR --lengths 8,16,250 ...
 //! ```
 //!
@@ -15,7 +16,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use ferrite_models::bert::{Batch, Bert, Workspace};
-use ferrite_models::kernels::Level;
+use ferrite_models::kernels::{Arithmetic, Level, Precision};
 
 struct Options {
     model: PathBuf,
@@ -23,12 +24,14 @@ struct Options {
     threads: usize,
     runs: usize,
     level: Level,
+    precision: Precision,
     dump: Option<PathBuf>,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::from_args(std::env::args().skip(1))?;
-    let bert = Bert::from_pretrained_at(options.level, &options.model)?;
+    let arithmetic = Arithmetic::new(options.level, options.precision);
+    let bert = Bert::from_pretrained_at(arithmetic, &options.model)?;
     let mut ids = (0u64..).map(|i| 1000 + (7919 * i % 20_000) as u32);
     let mut batch = Batch::default();
     for &length in &options.lengths {
@@ -50,8 +53,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         fs::write(path, rows.flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())?;
     }
     println!(
-        "{{\"ms\": {milliseconds:?}, \"level\": \"{}\", \"threads\": {}, \"tokens\": {}}}",
+        "{{\"ms\": {milliseconds:?}, \"precision\": \"{}\", \"level\": \"{}\", \
+         \"instruction\": \"{}\", \"threads\": {}, \"tokens\": {}}}",
+        options.precision,
         options.level,
+        arithmetic.instruction(),
         options.threads,
         batch.tokens()
     );
@@ -66,6 +72,7 @@ impl Options {
             threads: 2,
             runs: 5,
             level: Level::try_current()?,
+            precision: Precision::F32,
             dump: None,
         };
         while let Some(name) = args.next() {
@@ -83,6 +90,7 @@ impl Options {
                 "--threads" => options.threads = value.parse()?,
                 "--runs" => options.runs = value.parse()?,
                 "--level" => options.level = Level::detect(Some(&value))?,
+                "--precision" => options.precision = value.parse()?,
                 "--dump" => options.dump = Some(value.into()),
                 _ => return Err(format!("unknown option {name}").into()),
             }

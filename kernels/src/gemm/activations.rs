@@ -23,13 +23,8 @@ const ROWS_AT_ONCE: usize = 8;
 /// let arithmetic = Arithmetic::new(Level::current(), Precision::Bf16);
 /// let w = Matrix::from_fn(2, 3, |row, col| (row + col) as f32);
 /// let weight = PackedMatrix::new(arithmetic, w.view());
-/// let mut x = Activations::default();
-/// x.resize(arithmetic, 5, 3);
-/// x.write_rows(|first, mut rows| {
-///     for row in 0..rows.rows() {
-///         rows.row_mut(row).fill((first + row) as f32);
-///     }
-/// });
+/// let x = Matrix::from_fn(5, 3, |row, _| row as f32);
+/// let x = Activations::from_rows(arithmetic, x.view());
 /// let mut y = Matrix::zeros(5, 2);
 /// matmul(&x, &weight, Epilogue::Store, y.view_mut());
 /// assert_eq!(y.row(4), [12.0, 24.0]);
@@ -46,6 +41,23 @@ pub struct Activations {
 }
 
 impl Activations {
+    /// A copy of `x`, ready for products of `arithmetic`.
+    pub fn from_rows(arithmetic: impl Into<Arithmetic>, x: Mat<'_>) -> Activations {
+        let mut copy = Activations::default();
+        copy.resize(arithmetic, x.rows(), x.cols());
+        copy.write_rows(|first, mut rows| {
+            for row in 0..rows.rows() {
+                rows.row_mut(row).copy_from_slice(x.row(first + row));
+            }
+        });
+        copy
+    }
+
+    /// The floats alone.
+    pub fn into_values(self) -> Matrix<f32> {
+        self.values
+    }
+
     /// Changes the shape, keeping the memory if it suffices. Values are unspecified until they are
     /// written.
     pub fn resize(&mut self, arithmetic: impl Into<Arithmetic>, rows: usize, cols: usize) {
@@ -84,6 +96,19 @@ impl Activations {
         self.values.view()
     }
 
+    /// The floats, to be written. What products read stays as it was until
+    /// [`Activations::convert`] or [`Activations::write_rows`].
+    pub fn values_mut(&mut self) -> MatMut<'_> {
+        self.values.view_mut()
+    }
+
+    /// Converts the floats for the products that read them.
+    pub fn convert(&mut self) {
+        if self.form != Form::F32 {
+            self.write_rows(|_, _| {});
+        }
+    }
+
     /// Writes all rows: `f(first row, rows)` is called for blocks of rows, on several threads if
     /// there are enough, and each block is converted as soon as it is written. `f` must treat each
     /// row by itself; it sees what was there before.
@@ -96,7 +121,7 @@ impl Activations {
     /// Converts all rows of a form with scales, whose values were written without.
     pub(crate) fn convert_scaled(&mut self) {
         if self.form.scaled() {
-            self.write_rows(|_, _| {});
+            self.convert();
         }
     }
 
@@ -303,16 +328,9 @@ impl<'a> Left<'a> {
         Some(Ready { rows, scales: self.scales })
     }
 
-    /// A copy of the floats, and the form that the products of `arithmetic` read beside them.
-    pub(crate) fn to_activations(self, arithmetic: Arithmetic) -> Activations {
-        let mut copy = Activations::default();
-        copy.resize(arithmetic, self.rows(), self.cols());
-        copy.write_rows(|first, mut rows| {
-            for row in 0..rows.rows() {
-                rows.row_mut(row).copy_from_slice(self.values.row(first + row));
-            }
-        });
-        copy
+    /// The floats.
+    pub(crate) fn values(self) -> Mat<'a> {
+        self.values
     }
 }
 

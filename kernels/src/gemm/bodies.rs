@@ -2,6 +2,8 @@
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
+#[cfg(target_arch = "x86_64")]
+use std::mem::transmute;
 
 use super::tile::TileBody;
 #[cfg(target_arch = "x86_64")]
@@ -203,7 +205,13 @@ impl TileBody<Avx512> for Bf16Dot {
     #[inline(always)]
     unsafe fn add_products(_: Avx512, sum: __m512, a: __m512i, b: __m512i) -> __m512 {
         // SAFETY: the caller grants the instruction set; the types are 64 bytes without padding.
-        unsafe { _mm512_dpbf16_ps(sum, std::mem::transmute(a), std::mem::transmute(b)) }
+        unsafe {
+            _mm512_dpbf16_ps(
+                sum,
+                transmute::<__m512i, __m512bh>(a),
+                transmute::<__m512i, __m512bh>(b),
+            )
+        }
     }
 
     #[inline(always)]

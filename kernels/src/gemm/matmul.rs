@@ -72,7 +72,7 @@ fn run(x: Left<'_>, w: &PackedMatrix, epilogue: Epilogue<'_>, y: RowsMut<'_>) {
     let x = match x.ready(w.arithmetic()) {
         Some(ready) => ready,
         None => {
-            copy = x.to_activations(w.arithmetic());
+            copy = Activations::from_rows(w.arithmetic(), x.values());
             Left::from(&copy).ready(w.arithmetic()).expect("converted to what is asked for")
         }
     };

@@ -1,4 +1,4 @@
-use ferrite_kernels::testing::{Random, Tolerance, for_each_level};
+use ferrite_kernels::testing::{Random, Tolerance, for_each_arithmetic, for_each_level};
 use ferrite_kernels::{Level, Mask, Matrix, Segments};
 use proptest::prelude::*;
 
@@ -184,11 +184,11 @@ const LENGTHS: [usize; 7] = [65, 1, 0, 128, 7, 40, 90];
 
 #[test]
 fn self_attention_depends_on_the_sequence_alone() {
-    for_each_level(|level| {
+    for_each_arithmetic(|arithmetic| {
         let mut random = Random::new(3);
         let x = Packed::new(&mut random, &LENGTHS, 6 * 16);
         for mask in [Mask::Full, Mask::Causal] {
-            let layer = random::attention(&mut random, 6, 16, mask).to_self_attention(level);
+            let layer = random::attention(&mut random, 6, 16, mask).to_self_attention(arithmetic);
             assert_same_bits(LENGTHS.len(), |batch| {
                 let x = x.select(batch);
                 (run_self(&layer, &x, &mut AttentionCache::default()).0, x.sequences)
@@ -199,11 +199,12 @@ fn self_attention_depends_on_the_sequence_alone() {
 
 #[test]
 fn cross_attention_depends_on_its_two_sequences_alone() {
-    for_each_level(|level| {
+    for_each_arithmetic(|arithmetic| {
         let mut random = Random::new(4);
         let x = Packed::new(&mut random, &LENGTHS, 6 * 16);
         let memory = Packed::new(&mut random, &[3, 66, 12, 0, 130, 41, 64], 6 * 16);
-        let layer = random::attention(&mut random, 6, 16, Mask::Full).to_cross_attention(level);
+        let layer =
+            random::attention(&mut random, 6, 16, Mask::Full).to_cross_attention(arithmetic);
         assert_same_bits(LENGTHS.len(), |batch| {
             let (x, memory) = (x.select(batch), memory.select(batch));
             let y = run_cross(&layer, &x, &memory, &mut CrossAttentionCache::default()).0;
@@ -215,10 +216,11 @@ fn cross_attention_depends_on_its_two_sequences_alone() {
 /// Maps, one below the other, in place of the result.
 #[test]
 fn maps_depend_on_the_sequence_alone() {
-    for_each_level(|level| {
+    for_each_arithmetic(|arithmetic| {
         let mut random = Random::new(5);
         let x = Packed::new(&mut random, &LENGTHS, 2 * 9);
-        let layer = random::attention(&mut random, 2, 9, Mask::Causal).to_self_attention(level);
+        let layer =
+            random::attention(&mut random, 2, 9, Mask::Causal).to_self_attention(arithmetic);
         assert_same_bits(LENGTHS.len(), |batch| {
             let maps = run_self(&layer, &x.select(batch), &mut AttentionCache::default()).1;
             let weights: Vec<f32> = maps.iter().flat_map(|map| map.as_slice().to_vec()).collect();
@@ -231,7 +233,7 @@ fn maps_depend_on_the_sequence_alone() {
 /// A pass over NaN first leaves NaN in every corner of a cache, the kernel's scratch included.
 #[test]
 fn a_cache_of_another_shape_leaves_no_trace() {
-    for_each_level(|level| {
+    for_each_arithmetic(|arithmetic| {
         let mut random = Random::new(6);
         let (mut cache, mut cross_cache) =
             (AttentionCache::default(), CrossAttentionCache::default());
@@ -245,16 +247,16 @@ fn a_cache_of_another_shape_leaves_no_trace() {
             let reference = random::attention(&mut random, heads, d_k, Mask::Full);
             let x = Packed::new(&mut random, lengths, heads * d_k);
 
-            let layer = reference.to_self_attention(level);
+            let layer = reference.to_self_attention(arithmetic);
             let (spoilt, _) = run_self(&layer, &spoil(&x), &mut cache);
             assert!(spoilt.as_slice().iter().all(|y| y.is_nan()));
             let fresh = run_self(&layer, &x, &mut AttentionCache::default());
-            assert_eq!(run_self(&layer, &x, &mut cache), fresh, "{level}");
+            assert_eq!(run_self(&layer, &x, &mut cache), fresh, "{arithmetic}");
 
-            let layer = reference.to_cross_attention(level);
+            let layer = reference.to_cross_attention(arithmetic);
             run_cross(&layer, &spoil(&x), &spoil(&x), &mut cross_cache);
             let fresh = run_cross(&layer, &x, &x, &mut CrossAttentionCache::default());
-            assert_eq!(run_cross(&layer, &x, &x, &mut cross_cache), fresh, "{level}");
+            assert_eq!(run_cross(&layer, &x, &x, &mut cross_cache), fresh, "{arithmetic}");
         }
     });
 }
@@ -262,13 +264,13 @@ fn a_cache_of_another_shape_leaves_no_trace() {
 /// Attention of x to itself, by both layers: the same bits.
 #[test]
 fn a_memory_of_oneself_is_self_attention() {
-    for_each_level(|level| {
+    for_each_arithmetic(|arithmetic| {
         let mut random = Random::new(7);
         let reference = random::attention(&mut random, 3, 11, Mask::Full);
         let x = Packed::new(&mut random, &[9, 0, 70, 1], 33);
         let of_self =
-            run_self(&reference.to_self_attention(level), &x, &mut AttentionCache::default());
-        let cross = reference.to_cross_attention(level);
+            run_self(&reference.to_self_attention(arithmetic), &x, &mut AttentionCache::default());
+        let cross = reference.to_cross_attention(arithmetic);
         assert_eq!(run_cross(&cross, &x, &x, &mut CrossAttentionCache::default()), of_self);
     });
 }

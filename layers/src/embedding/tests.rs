@@ -1,5 +1,5 @@
 use ferrite_kernels::testing::{Random, Tolerance, U, for_each_level};
-use ferrite_kernels::{Level, Matrix, Segments};
+use ferrite_kernels::{Activations, Level, Matrix, Segments};
 use proptest::prelude::*;
 
 use super::{BertEmbeddings, TransformerEmbeddings};
@@ -51,9 +51,10 @@ impl Tokens {
 }
 
 fn run_bert(layer: &BertEmbeddings, tokens: &Tokens) -> Matrix<f32> {
-    let mut x = Matrix::from_fn(tokens.ids.len(), layer.d_model(), |_, _| f32::NAN);
-    layer.forward(&tokens.ids, &tokens.types, &tokens.sequences, x.view_mut());
-    x
+    let nan = Matrix::from_fn(tokens.ids.len(), layer.d_model(), |_, _| f32::NAN);
+    let mut x = Activations::from_rows(layer.level, nan.view());
+    layer.forward(&tokens.ids, &tokens.types, &tokens.sequences, &mut x);
+    x.into_values()
 }
 
 fn run_transformer(layer: &TransformerEmbeddings, tokens: &Tokens) -> Matrix<f32> {

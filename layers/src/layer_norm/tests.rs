@@ -1,5 +1,5 @@
 use ferrite_kernels::testing::{Random, Tolerance, for_each_level};
-use ferrite_kernels::{Level, Matrix, Segments};
+use ferrite_kernels::{Activations, Level, Matrix, Segments};
 use proptest::prelude::*;
 
 use super::LayerNorm;
@@ -27,8 +27,9 @@ fn check(
     layer.forward(y.view_mut());
     Bounded::input(&x).layer_norm(&reference).check(tolerance, &y, &about);
 
-    let mut y = narrow_matrix(&x);
-    layer.forward_sum(narrow_matrix(&residual).view(), y.view_mut());
+    let mut y = Activations::from_rows(level, narrow_matrix(&x).view());
+    layer.forward_sum(narrow_matrix(&residual).view(), &mut y);
+    let y = y.into_values();
     let added = Bounded::input(&x).plus(&Bounded::input(&residual));
     added.layer_norm(&reference).check(tolerance, &y, &format!("{about}, of a sum"));
 
@@ -77,8 +78,9 @@ fn bits_depend_on_the_row_alone() {
         assert_same_bits(groups.len(), |batch| {
             let rows: Vec<_> = batch.iter().flat_map(|&i| segments.range(i)).collect();
             let part = |x: &Matrix<f32>| Matrix::from_fn(rows.len(), 770, |r, c| x.row(rows[r])[c]);
-            let mut y = part(&x);
-            layer.forward_sum(part(&residual).view(), y.view_mut());
+            let mut y = Activations::from_rows(level, part(&x).view());
+            layer.forward_sum(part(&residual).view(), &mut y);
+            let mut y = y.into_values();
             layer.forward(y.view_mut());
             (y, Segments::from_lengths(batch.iter().map(|&i| groups[i])))
         });
@@ -96,7 +98,8 @@ fn rows_of_another_width_are_refused() {
 #[should_panic(expected = "shapes of the summands")]
 fn summands_of_different_shapes_are_refused() {
     let layer = LayerNorm::new(Level::current(), vec![1.0; 4], vec![0.0; 4], 1e-5);
-    layer.forward_sum(Matrix::zeros(1, 4).view(), Matrix::zeros(2, 4).view_mut());
+    let mut y = Activations::from_rows(Level::current(), Matrix::zeros(2, 4).view());
+    layer.forward_sum(Matrix::zeros(1, 4).view(), &mut y);
 }
 
 #[test]

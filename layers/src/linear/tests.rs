@@ -1,5 +1,5 @@
-use ferrite_kernels::testing::{Random, Tolerance, for_each_level};
-use ferrite_kernels::{Activation, Level, Matrix, Segments};
+use ferrite_kernels::testing::{Random, Tolerance, for_each_arithmetic, for_each_level};
+use ferrite_kernels::{Activation, Arithmetic, Level, Matrix, Segments};
 use proptest::prelude::*;
 
 use super::Linear;
@@ -54,12 +54,12 @@ fn fixed_shapes_are_within_their_bounds() {
 
 #[test]
 fn bits_depend_on_the_row_alone() {
-    for_each_level(|level| {
+    for_each_arithmetic(|arithmetic| {
         let mut random = Random::new(3);
         // Ragged groups of rows; all together enough for five threads.
         let groups = [3, 0, 1, 140, 64, 17];
         let segments = Segments::from_lengths(groups);
-        let layer = random::linear(&mut random, 130, 140).to_layer(level);
+        let layer = random::linear(&mut random, 130, 140).to_layer(arithmetic);
         let x = narrow_matrix(&random::matrix(&mut random, segments.total(), 130, 2.0));
         for f in [None, Some(Activation::Gelu)] {
             assert_same_bits(groups.len(), |batch| {
@@ -72,20 +72,20 @@ fn bits_depend_on_the_row_alone() {
 }
 
 /// Side by side in one product or one after the other: the same bits.
-fn check_side_by_side(level: Level, n: usize, d_in: usize, d_outs: &[usize], seed: u64) {
+fn check_side_by_side(arithmetic: Arithmetic, n: usize, d_in: usize, d_outs: &[usize], seed: u64) {
     let mut random = Random::new(seed);
     let parts: Vec<_> =
         d_outs.iter().map(|&d_out| random::linear(&mut random, d_in, d_out)).collect();
-    let whole = reference::Linear::side_by_side(level, &parts.iter().collect::<Vec<_>>());
+    let whole = reference::Linear::side_by_side(arithmetic, &parts.iter().collect::<Vec<_>>());
     assert_eq!((whole.d_in(), whole.d_out()), (d_in, d_outs.iter().sum()));
     let x = narrow_matrix(&random::matrix(&mut random, n, d_in, 2.0));
     let together = run(&whole, None, &x);
     let mut first = 0;
     for part in &parts {
-        let alone = run(&part.to_layer(level), None, &x);
+        let alone = run(&part.to_layer(arithmetic), None, &x);
         for row in 0..n {
             let columns = &together.row(row)[first..first + alone.cols()];
-            assert_eq!(columns, alone.row(row), "{level} {n} x {d_in}, {d_outs:?}, row {row}");
+            assert_eq!(columns, alone.row(row), "{arithmetic} {n} x {d_in}, {d_outs:?}, row {row}");
         }
         first += alone.cols();
     }
@@ -93,7 +93,7 @@ fn check_side_by_side(level: Level, n: usize, d_in: usize, d_outs: &[usize], see
 
 #[test]
 fn side_by_side_has_the_bits_of_its_parts() {
-    for_each_level(|level| {
+    for_each_arithmetic(|arithmetic| {
         for (n, d_in, d_outs) in [
             (3, 20, &[20, 20, 20][..]),
             (1, 7, &[1, 0, 50]),
@@ -102,7 +102,7 @@ fn side_by_side_has_the_bits_of_its_parts() {
             (0, 4, &[4]),
             (300, 128, &[128, 128, 128]),
         ] {
-            check_side_by_side(level, n, d_in, d_outs, 4);
+            check_side_by_side(arithmetic, n, d_in, d_outs, 4);
         }
     });
 }
@@ -145,8 +145,8 @@ proptest! {
         n in 0usize..20, d_in in 0usize..150,
         d_outs in prop::collection::vec(0usize..70, 1..5), seed: u64,
     ) {
-        for level in Level::available() {
-            check_side_by_side(level, n, d_in, &d_outs, seed);
+        for arithmetic in Arithmetic::available() {
+            check_side_by_side(arithmetic, n, d_in, &d_outs, seed);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use ferrite_kernels::{Level, Mask, Matrix, Segments, reference};
+use ferrite_kernels::{Arithmetic, Mask, Matrix, Segments, reference};
 
 use super::Linear;
 
@@ -90,13 +90,13 @@ impl MultiHeadAttention {
     }
 
     /// The self-attention layer with these parameters.
-    pub fn to_self_attention(&self, level: Level) -> crate::SelfAttention {
+    pub fn to_self_attention(&self, arithmetic: impl Into<Arithmetic>) -> crate::SelfAttention {
+        let arithmetic = arithmetic.into();
         crate::SelfAttention {
-            qkv: Linear::side_by_side(level, &[&self.query, &self.key, &self.value]),
-            output: self.output.to_layer(level),
+            qkv: Linear::side_by_side(arithmetic, &[&self.query, &self.key, &self.value]),
+            output: self.output.to_layer(arithmetic),
             heads: self.heads,
             mask: self.mask,
-            level,
         }
     }
 
@@ -104,14 +104,14 @@ impl MultiHeadAttention {
     ///
     /// # Panics
     /// If there is one.
-    pub fn to_cross_attention(&self, level: Level) -> crate::CrossAttention {
+    pub fn to_cross_attention(&self, arithmetic: impl Into<Arithmetic>) -> crate::CrossAttention {
+        let arithmetic = arithmetic.into();
         assert_eq!(self.mask, Mask::Full, "the mask of cross-attention");
         crate::CrossAttention {
-            q: self.query.to_layer(level),
-            kv: Linear::side_by_side(level, &[&self.key, &self.value]),
-            output: self.output.to_layer(level),
+            q: self.query.to_layer(arithmetic),
+            kv: Linear::side_by_side(arithmetic, &[&self.key, &self.value]),
+            output: self.output.to_layer(arithmetic),
             heads: self.heads,
-            level,
         }
     }
 }

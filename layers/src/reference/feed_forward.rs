@@ -1,7 +1,7 @@
 //! The position-wise feed-forward network.
 
 use ferrite_kernels::reference::{gelu, gelu_tanh};
-use ferrite_kernels::{Activation, Level, Matrix};
+use ferrite_kernels::{Activation, Arithmetic, Matrix};
 
 use super::Linear;
 
@@ -39,10 +39,11 @@ impl FeedForward {
     }
 
     /// The layer with these parameters.
-    pub fn to_layer(&self, level: Level) -> crate::FeedForward {
+    pub fn to_layer(&self, arithmetic: impl Into<Arithmetic>) -> crate::FeedForward {
+        let arithmetic = arithmetic.into();
         crate::FeedForward {
-            inner: self.inner.to_layer(level),
-            outer: self.outer.to_layer(level),
+            inner: self.inner.to_layer(arithmetic),
+            outer: self.outer.to_layer(arithmetic),
             activation: self.activation,
         }
     }

@@ -1,7 +1,7 @@
 //! The linear layer.
 
 use ferrite_kernels::reference::{matmul, transpose};
-use ferrite_kernels::{Level, Matrix};
+use ferrite_kernels::{Arithmetic, Matrix};
 
 use super::{narrow, narrow_matrix};
 
@@ -27,15 +27,15 @@ impl Linear {
     }
 
     /// The layer with these parameters.
-    pub fn to_layer(&self, level: Level) -> crate::Linear {
-        crate::Linear::new(level, narrow_matrix(&self.weight).view(), &narrow(&self.bias))
+    pub fn to_layer(&self, arithmetic: impl Into<Arithmetic>) -> crate::Linear {
+        crate::Linear::new(arithmetic, narrow_matrix(&self.weight).view(), &narrow(&self.bias))
     }
 
     /// The layers side by side, as one.
-    pub fn side_by_side(level: Level, parts: &[&Linear]) -> crate::Linear {
+    pub fn side_by_side(arithmetic: impl Into<Arithmetic>, parts: &[&Linear]) -> crate::Linear {
         let parts: Vec<_> =
             parts.iter().map(|part| (narrow_matrix(&part.weight), narrow(&part.bias))).collect();
         let parts: Vec<_> = parts.iter().map(|(w, b)| (w.view(), b.as_slice())).collect();
-        crate::Linear::side_by_side(level, &parts)
+        crate::Linear::side_by_side(arithmetic, &parts)
     }
 }

@@ -1,6 +1,6 @@
 //! One layer of the encoder.
 
-use ferrite_kernels::{Matrix, Segments};
+use ferrite_kernels::{Activations, Arithmetic, Segments};
 use ferrite_layers::{AttentionCache, FeedForward, FeedForwardCache, LayerNorm, SelfAttention};
 
 /// A post-norm Transformer encoder layer (Attention Is All You Need, section 3.1; BERT, section 3):
@@ -25,7 +25,7 @@ pub struct BlockCache {
     /// Of the second sub-layer.
     pub feed_forward: FeedForwardCache,
     /// The normalised sum of the first sub-layer, (n, d_model).
-    pub attended: Matrix<f32>,
+    pub attended: Activations,
 }
 
 impl Block {
@@ -34,13 +34,18 @@ impl Block {
     /// x = LayerNorm(a + FeedForward(a))
     /// ```
     /// x: (n, d_model), in place.
-    pub fn forward(&self, x: &mut Matrix<f32>, sequences: &Segments, cache: &mut BlockCache) {
+    pub fn forward(&self, x: &mut Activations, sequences: &Segments, cache: &mut BlockCache) {
         let BlockCache { attention, feed_forward, attended: a } = cache;
-        a.resize(x.rows(), x.cols());
-        self.attention.forward(x.view(), sequences, attention, a.view_mut());
-        self.attention_norm.forward_sum(x.view(), a.view_mut());
-        self.feed_forward.forward(a.view(), feed_forward, x.view_mut());
-        self.output_norm.forward_sum(a.view(), x.view_mut());
+        a.resize(self.feed_forward.inner.arithmetic(), x.rows(), x.cols());
+        self.attention.forward(&*x, sequences, attention, a.values_mut());
+        self.attention_norm.forward_sum(x.values(), a);
+        self.feed_forward.forward(&*a, feed_forward, x.values_mut());
+        self.output_norm.forward_sum(a.values(), x);
+    }
+
+    /// How its first product is computed: what x has to be ready for.
+    pub fn arithmetic(&self) -> Arithmetic {
+        self.attention.qkv.arithmetic()
     }
 
     /// The columns of x.

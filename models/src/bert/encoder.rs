@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Mutex;
 
-use ferrite_kernels::{Mat, MatMut, Matrix, Segments};
+use ferrite_kernels::{Activations, Arithmetic, Mat, MatMut, Matrix, Segments};
 use ferrite_layers::BertEmbeddings;
 
 use super::{Batch, Block, BlockCache};
@@ -39,7 +39,7 @@ pub struct Workspace {
 #[derive(Clone, Debug, Default)]
 struct Piece {
     sequences: Segments,
-    x: Matrix<f32>,
+    x: Activations,
     cache: BlockCache,
 }
 
@@ -95,12 +95,12 @@ impl Encoder {
     pub fn trace(&self, batch: &Batch, attentions: bool) -> Trace {
         let mut trace = Trace::default();
         let mut cache = BlockCache::default();
-        let mut x = Matrix::zeros(batch.tokens(), self.embeddings.d_model());
-        self.embeddings.forward(batch.ids(), batch.type_ids(), batch.sequences(), x.view_mut());
-        trace.hidden_states.push(x.clone());
+        let mut x = Activations::default();
+        self.embed(batch.ids(), batch.type_ids(), batch.sequences(), &mut x);
+        trace.hidden_states.push(copy(x.values()));
         for block in &self.blocks {
             block.forward(&mut x, batch.sequences(), &mut cache);
-            trace.hidden_states.push(x.clone());
+            trace.hidden_states.push(copy(x.values()));
             if attentions {
                 let maps = block.attention.maps(batch.sequences(), &mut cache.attention);
                 trace.attentions.push(maps);
@@ -123,13 +123,23 @@ impl Encoder {
         let start = batch.sequences().range(sequences.start).start;
         let tokens = start..start + own.total();
         let (ids, types) = (&batch.ids()[tokens.clone()], &batch.type_ids()[tokens]);
-        x.resize(ids.len(), self.embeddings.d_model());
-        self.embeddings.forward(ids, types, own, x.view_mut());
+        self.embed(ids, types, own, x);
         for block in &self.blocks {
             block.forward(x, own, cache);
         }
-        (0..out.rows()).for_each(|row| out.row_mut(row).copy_from_slice(x.row(row)));
+        (0..out.rows()).for_each(|row| out.row_mut(row).copy_from_slice(x.values().row(row)));
     }
+
+    /// What goes into the first block.
+    fn embed(&self, ids: &[u32], types: &[u32], sequences: &Segments, x: &mut Activations) {
+        let arithmetic = self.blocks.first().map_or(Arithmetic::default(), Block::arithmetic);
+        x.resize(arithmetic, ids.len(), self.embeddings.d_model());
+        self.embeddings.forward(ids, types, sequences, x);
+    }
+}
+
+fn copy(x: Mat<'_>) -> Matrix<f32> {
+    Matrix::from_fn(x.rows(), x.cols(), |row, col| x.row(row)[col])
 }
 
 /// Cuts a batch into ranges of sequences.

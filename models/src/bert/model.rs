@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ferrite_kernels::{Level, Mat, Matrix};
+use ferrite_kernels::{Arithmetic, Level, MAX_INT8_INPUTS, Mat, Matrix, Precision};
 use ferrite_layers::{
     Activation, BertEmbeddings, Embedding, FeedForward, LayerNorm, Linear, Mask, SelfAttention,
 };
@@ -34,7 +34,7 @@ use crate::error::Error;
 #[derive(Debug)]
 pub struct Bert {
     config: BertConfig,
-    level: Level,
+    arithmetic: Arithmetic,
     encoder: Encoder,
     pooler: Option<Pooler>,
     masked_lm: Option<MaskedLmHead>,
@@ -51,15 +51,21 @@ impl Bert {
         Bert::from_pretrained_at(Level::try_current()?, folder)
     }
 
-    /// The same, at a level of choice.
+    /// The same, in an arithmetic of choice: the products of the layers and of the masked-LM head
+    /// are computed in its precision, those of the pooler and of the next-sentence head, a few for
+    /// each sequence, always in f32. A level alone stands for f32 throughout.
     ///
     /// # Errors
     /// As [`Bert::from_pretrained`].
-    pub fn from_pretrained_at(level: Level, folder: impl AsRef<Path>) -> Result<Bert, Error> {
+    pub fn from_pretrained_at(
+        arithmetic: impl Into<Arithmetic>,
+        folder: impl AsRef<Path>,
+    ) -> Result<Bert, Error> {
+        let arithmetic = arithmetic.into();
         let folder = folder.as_ref();
         let config = BertConfig::from_file(folder.join("config.json"))?;
         let checkpoint = Checkpoint::open(folder)?;
-        Loader { level, names: &Names::new(&checkpoint), config: &config }.bert()
+        Loader { arithmetic, names: &Names::new(&checkpoint), config: &config }.bert()
     }
 
     /// The sizes.
@@ -69,7 +75,12 @@ impl Bert {
 
     /// The instruction set level it runs at.
     pub fn level(&self) -> Level {
-        self.level
+        self.arithmetic.level()
+    }
+
+    /// How its products are computed.
+    pub fn arithmetic(&self) -> Arithmetic {
+        self.arithmetic
     }
 
     /// The embeddings and layers.
@@ -169,7 +180,7 @@ impl Bert {
 
 /// Puts the layers together from the tensors of a checkpoint.
 struct Loader<'a> {
-    level: Level,
+    arithmetic: Arithmetic,
     names: &'a Names<'a>,
     config: &'a BertConfig,
 }
@@ -181,17 +192,35 @@ impl Loader<'_> {
         if let Some(fault) = self.config.report(self.names, &parts).faults.into_iter().next() {
             return Err(fault);
         }
+        self.check_precision()?;
         let has = |part| parts.contains(&part);
         let encoder = self.encoder()?;
         let masked_lm = has(Part::MaskedLm).then(|| self.masked_lm(&encoder)).transpose()?;
         Ok(Bert {
             config: self.config.clone(),
-            level: self.level,
+            arithmetic: self.arithmetic,
             encoder,
             pooler: has(Part::Pooler).then(|| self.pooler()).transpose()?,
             masked_lm,
             next_sentence: has(Part::NextSentence).then(|| self.next_sentence()).transpose()?,
         })
+    }
+
+    /// Sums of 32 bits hold so many products of integers and no more.
+    fn check_precision(&self) -> Result<(), Error> {
+        let BertConfig { hidden_size, intermediate_size, .. } = *self.config;
+        let sizes = [("hidden_size", hidden_size), ("intermediate_size", intermediate_size)];
+        for (field, size) in sizes {
+            if self.arithmetic.precision() == Precision::Int8 && size > MAX_INT8_INPUTS {
+                return Err(Error::Unsupported {
+                    path: self.names.checkpoint().folder().join("config.json"),
+                    field,
+                    found: size.to_string(),
+                    supported: "at most 133144 in int8",
+                });
+            }
+        }
+        Ok(())
     }
 
     fn encoder(&self) -> Result<Encoder, Error> {
@@ -206,7 +235,7 @@ impl Loader<'_> {
             segment: table("token_type_embeddings", config.type_vocab_size)?,
             position: table("position_embeddings", config.max_position_embeddings)?,
             norm: self.norm("embeddings.LayerNorm")?,
-            level: self.level,
+            level: self.arithmetic.level(),
         };
         let blocks = (0..config.num_hidden_layers).map(|layer| self.block(layer));
         Ok(Encoder { embeddings, blocks: blocks.collect::<Result<_, _>>()? })
@@ -221,7 +250,6 @@ impl Loader<'_> {
                 output: self.linear(&name("attention.output.dense"), d_model, d_model)?,
                 heads: self.config.num_attention_heads,
                 mask: Mask::Full,
-                level: self.level,
             },
             attention_norm: self.norm(&name("attention.output.LayerNorm"))?,
             feed_forward: FeedForward {
@@ -241,12 +269,13 @@ impl Loader<'_> {
             weights.push((weight, self.names.vector(&format!("{name}.{part}.bias"), d_model)?));
         }
         let parts: Vec<_> = weights.iter().map(|(w, b)| (w.view(), b.as_slice())).collect();
-        Ok(Linear::side_by_side(self.level, &parts))
+        Ok(Linear::side_by_side(self.arithmetic, &parts))
     }
 
     fn pooler(&self) -> Result<Pooler, Error> {
+        let level = self.arithmetic.level();
         let d_model = self.config.hidden_size;
-        Ok(Pooler { dense: self.linear("pooler.dense", d_model, d_model)? })
+        Ok(Pooler { dense: self.linear_at(level, "pooler.dense", d_model, d_model)? })
     }
 
     fn masked_lm(&self, encoder: &Encoder) -> Result<MaskedLmHead, Error> {
@@ -263,12 +292,13 @@ impl Loader<'_> {
             transform: self.linear("cls.predictions.transform.dense", d_model, d_model)?,
             activation: self.activation()?,
             norm: self.norm("cls.predictions.transform.LayerNorm")?,
-            decoder: Linear::new(self.level, table, &bias),
+            decoder: Linear::new(self.arithmetic, table, &bias),
         })
     }
 
     fn next_sentence(&self) -> Result<NextSentenceHead, Error> {
-        let relationship = self.linear("cls.seq_relationship", 2, self.config.hidden_size)?;
+        let (level, d_model) = (self.arithmetic.level(), self.config.hidden_size);
+        let relationship = self.linear_at(level, "cls.seq_relationship", 2, d_model)?;
         Ok(NextSentenceHead { relationship })
     }
 
@@ -290,15 +320,25 @@ impl Loader<'_> {
     }
 
     fn linear(&self, name: &str, d_out: usize, d_in: usize) -> Result<Linear, Error> {
+        self.linear_at(self.arithmetic, name, d_out, d_in)
+    }
+
+    fn linear_at(
+        &self,
+        arithmetic: impl Into<Arithmetic>,
+        name: &str,
+        d_out: usize,
+        d_in: usize,
+    ) -> Result<Linear, Error> {
         let weight = self.names.matrix(&format!("{name}.weight"), d_out, d_in)?;
         let bias = self.names.vector(&format!("{name}.bias"), d_out)?;
-        Ok(Linear::new(self.level, weight.view(), &bias))
+        Ok(Linear::new(arithmetic, weight.view(), &bias))
     }
 
     fn norm(&self, name: &str) -> Result<LayerNorm, Error> {
         let d_model = self.config.hidden_size;
         let gamma = self.names.vector(&format!("{name}.weight"), d_model)?;
         let beta = self.names.vector(&format!("{name}.bias"), d_model)?;
-        Ok(LayerNorm::new(self.level, gamma, beta, self.config.layer_norm_eps))
+        Ok(LayerNorm::new(self.arithmetic.level(), gamma, beta, self.config.layer_norm_eps))
     }
 }

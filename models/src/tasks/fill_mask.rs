@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ferrite_kernels::{Level, Matrix, Segments, log_softmax};
+use ferrite_kernels::{Arithmetic, Level, Matrix, Segments, log_softmax};
 use ferrite_tokenizer::{EncodeOptions, Encoding, Scratch, Tokenizer};
 use rayon::prelude::*;
 
@@ -103,14 +103,17 @@ impl FillMask {
         FillMask::from_pretrained_at(Level::try_current()?, folder)
     }
 
-    /// The same, at a level of choice.
+    /// The same, in an arithmetic of choice: see [`Bert::from_pretrained_at`].
     ///
     /// # Errors
     /// As [`FillMask::from_pretrained`].
-    pub fn from_pretrained_at(level: Level, folder: impl AsRef<Path>) -> Result<FillMask, Error> {
+    pub fn from_pretrained_at(
+        arithmetic: impl Into<Arithmetic>,
+        folder: impl AsRef<Path>,
+    ) -> Result<FillMask, Error> {
         let folder = folder.as_ref();
         let tokenizer = Tokenizer::from_pretrained(folder)?;
-        let bert = Bert::from_pretrained_at(level, folder)?;
+        let bert = Bert::from_pretrained_at(arithmetic, folder)?;
         bert.check_vocabulary(&tokenizer)?;
         if bert.masked_lm().is_none() {
             return Err(Error::NoHead { folder: folder.to_owned(), head: "masked-LM" });

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use ferrite_kernels::elementwise::{l2_normalize, scale};
-use ferrite_kernels::{Level, Mat, Matrix, max_rows, mean_rows};
+use ferrite_kernels::{Arithmetic, Level, Mat, Matrix, max_rows, mean_rows};
 use ferrite_tokenizer::{EncodeOptions, Encoding, Scratch, Tokenizer, Truncation};
 
 use crate::bert::{Batch, Bert, Workspace};
@@ -103,18 +103,18 @@ impl SentenceEncoder {
         SentenceEncoder::from_pretrained_at(Level::try_current()?, folder)
     }
 
-    /// The same, at a level of choice.
+    /// The same, in an arithmetic of choice: see [`Bert::from_pretrained_at`].
     ///
     /// # Errors
     /// As [`SentenceEncoder::from_pretrained`].
     pub fn from_pretrained_at(
-        level: Level,
+        arithmetic: impl Into<Arithmetic>,
         folder: impl AsRef<Path>,
     ) -> Result<SentenceEncoder, Error> {
         let modules = SentenceModules::from_folder(folder)?;
         let folder = &modules.transformer;
         let tokenizer = Tokenizer::from_pretrained(folder)?;
-        let bert = Bert::from_pretrained_at(level, folder)?;
+        let bert = Bert::from_pretrained_at(arithmetic, folder)?;
         bert.check_vocabulary(&tokenizer)?;
         let truncation = Some(Truncation::new(modules.max_length(bert.config(), &tokenizer)?));
         let options = EncodeOptions { truncation, ..EncodeOptions::default() };
