@@ -12,6 +12,9 @@ mod config;
 mod detect;
 mod tile;
 
+#[cfg(all(test, target_os = "linux"))]
+mod tests;
+
 pub(crate) use config::{Amx, Tiles};
 pub(crate) use detect::permitted;
 pub(crate) use tile::{Block, Product, peak_bf16, peak_int8, run};
