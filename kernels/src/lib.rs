@@ -34,6 +34,12 @@
 //! and, row by row, not on the other rows. Error bounds stand with each kernel; `u` is 2^-24.
 
 mod activation;
+#[cfg(target_arch = "x86_64")]
+#[cfg_attr(
+    not(all(test, target_os = "linux")),
+    expect(dead_code, unused_imports, reason = "no level uses the tile unit yet")
+)]
+mod amx;
 mod attention;
 mod embedding;
 mod gemm;

@@ -6,6 +6,8 @@
 //! - [`Tolerance`] compares with an exact result, element by element, and reports the worst case.
 //! - [`Random`] makes the same numbers on every machine.
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub mod amx_emulator;
 mod guard;
 mod levels;
 mod random;
