@@ -11,6 +11,8 @@
 use std::fmt;
 use std::sync::OnceLock;
 
+#[cfg(target_arch = "x86_64")]
+use crate::amx::Amx;
 use crate::simd::Portable;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512, Avx512Bf16, Avx512Vnni};
@@ -186,6 +188,23 @@ impl Level {
         (self.1 >= Rank::Avx512Bf16).then(|| unsafe { Avx512Bf16::assume_supported() })
     }
 
+    /// The proof that this level has the tile unit.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn amx(self) -> Option<Amx> {
+        // SAFETY: levels of this rank exist only where the unit was detected and is permitted, or
+        // its instructions are emulated.
+        (self.1 >= Rank::Amx).then(|| unsafe { Amx::assume_supported() })
+    }
+
+    /// The level `amx` on a machine without it, its instructions emulated, for tests: slow. `None`
+    /// if the machine does not have the level below it.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux", any(test, feature = "testing")))]
+    pub fn emulated_amx() -> Option<Level> {
+        let below = Rank::select(Features { amx: false, ..detected_features() }, Rank::Amx);
+        crate::testing::amx_emulator::emulate();
+        (below == Rank::Avx512Bf16).then(|| Level::from_rank(Rank::Amx))
+    }
+
     /// The caller has made sure, through [`Rank::select`] on the detected features, that the
     /// machine executes this level.
     fn from_rank(rank: Rank) -> Level {
@@ -245,7 +264,7 @@ fn detected_features() -> Features {
         avx512vl: is_x86_feature_detected!("avx512vl"),
         avx512vnni: is_x86_feature_detected!("avx512vnni"),
         avx512bf16: is_x86_feature_detected!("avx512bf16"),
-        amx: false,
+        amx: crate::amx::permitted(),
     };
     #[cfg(not(target_arch = "x86_64"))]
     Features::default()

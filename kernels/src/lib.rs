@@ -35,10 +35,6 @@
 
 mod activation;
 #[cfg(target_arch = "x86_64")]
-#[cfg_attr(
-    not(all(test, target_os = "linux")),
-    expect(dead_code, unused_imports, reason = "no level uses the tile unit yet")
-)]
 mod amx;
 mod attention;
 mod embedding;

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::form::Form;
+use super::kernel::{Shape, Unit};
 use crate::matrix::{Mat, MatMut, Matrix};
 use crate::parallel::{join, rows_per_thread};
 use crate::precision::Arithmetic;
@@ -33,10 +34,10 @@ const ROWS_AT_ONCE: usize = 8;
 pub struct Activations {
     arithmetic: Arithmetic,
     values: Matrix<f32>,
-    form: Form,
-    /// The rows in `form`; empty for [`Form::F32`].
+    shape: Shape,
+    /// The rows in the shape's form, as many as whole tiles have; empty for [`Form::F32`].
     converted: Matrix<u8>,
-    /// The scale of each row, where the form has them.
+    /// What there is to know of each row, where the form goes by rows.
     scales: Matrix<f32>,
 }
 
@@ -64,11 +65,11 @@ impl Activations {
         let arithmetic = arithmetic.into();
         let shape = arithmetic.unit().shape();
         self.arithmetic = arithmetic;
-        self.form = shape.form;
         self.values.resize(rows, cols);
-        let bytes = if shape.form == Form::F32 { 0 } else { row_bytes(shape.form, cols) };
-        self.converted.resize(rows, bytes);
-        self.scales.resize(rows, usize::from(shape.form.scaled()));
+        let bytes = if shape.form == Form::F32 { 0 } else { row_bytes(shape, cols) };
+        self.converted.resize(rows.next_multiple_of(shape.row_multiple), bytes);
+        self.scales.resize(rows, usize::from(shape.form.by_rows()));
+        self.shape = shape;
     }
 
     /// (rows, columns).
@@ -104,7 +105,7 @@ impl Activations {
 
     /// Converts the floats for the products that read them.
     pub fn convert(&mut self) {
-        if self.form != Form::F32 {
+        if self.shape.form != Form::F32 {
             self.write_rows(|_, _| {});
         }
     }
@@ -118,9 +119,9 @@ impl Activations {
         halve(0, self.as_mut(), step, &f);
     }
 
-    /// Converts all rows of a form with scales, whose values were written without.
-    pub(crate) fn convert_scaled(&mut self) {
-        if self.form.scaled() {
+    /// Converts all rows of a form that goes by rows, whose values were written without.
+    pub(crate) fn convert_by_rows(&mut self) {
+        if self.shape.form.by_rows() {
             self.convert();
         }
     }
@@ -129,9 +130,9 @@ impl Activations {
     pub(crate) fn as_mut(&mut self) -> RowsMut<'_> {
         RowsMut {
             arithmetic: self.arithmetic,
-            form: self.form,
+            shape: self.shape,
+            converted: self.converted.view_mut().row_range(0..self.values.rows()),
             values: self.values.view_mut(),
-            converted: self.converted.view_mut(),
             scales: self.scales.view_mut(),
         }
     }
@@ -157,18 +158,18 @@ fn halve(
     }
 }
 
-/// Bytes of a row in a form: whole cache lines, with room for a whole group of any kernel. An odd
-/// number of lines, so that neighbouring rows do not fall into the same set of the cache.
-fn row_bytes(form: Form, cols: usize) -> usize {
+/// Bytes of a row: its elements up to the kernel's multiple, each piece. An odd number of cache
+/// lines, so that neighbouring rows do not fall into the same set of the cache.
+fn row_bytes(shape: Shape, cols: usize) -> usize {
     const LINE: usize = 64;
-    let lines = (cols * form.bytes()).div_ceil(LINE);
+    let lines = (shape.row_bytes(cols) * shape.form.pieces()).div_ceil(LINE);
     (lines | 1) * LINE
 }
 
 /// A part of some [`Activations`] that one thread writes.
 pub(crate) struct RowsMut<'a> {
     arithmetic: Arithmetic,
-    form: Form,
+    shape: Shape,
     pub(crate) values: MatMut<'a>,
     converted: MatMut<'a, u8>,
     scales: MatMut<'a>,
@@ -180,11 +181,11 @@ impl<'a> RowsMut<'a> {
     }
 
     pub(crate) fn split_rows(self, at: usize) -> (RowsMut<'a>, RowsMut<'a>) {
-        let RowsMut { arithmetic, form, values, converted, scales } = self;
+        let RowsMut { arithmetic, shape, values, converted, scales } = self;
         let (values, converted, scales) =
             (values.split_rows(at), converted.split_rows(at), scales.split_rows(at));
         let part =
-            |values, converted, scales| RowsMut { arithmetic, form, values, converted, scales };
+            |values, converted, scales| RowsMut { arithmetic, shape, values, converted, scales };
         (part(values.0, converted.0, scales.0), part(values.1, converted.1, scales.1))
     }
 
@@ -193,44 +194,48 @@ impl<'a> RowsMut<'a> {
         let rows = values.rows();
         let (converted, scales) =
             (MatMut::new(&mut [], rows, 0, 0), MatMut::new(&mut [], rows, 0, 0));
-        RowsMut { arithmetic, form: Form::F32, values, converted, scales }
+        RowsMut { arithmetic, shape: Shape::default(), values, converted, scales }
     }
 
-    /// The values alone of a form with scales, which is converted by whole rows only.
-    pub(crate) fn unless_scaled(self) -> RowsMut<'a> {
-        if self.form.scaled() { RowsMut::of_values(self.arithmetic, self.values) } else { self }
+    /// The values alone of a form that goes by rows.
+    pub(crate) fn unless_by_rows(self) -> RowsMut<'a> {
+        if self.shape.form.by_rows() {
+            RowsMut::of_values(self.arithmetic, self.values)
+        } else {
+            self
+        }
     }
 
-    /// The first `at` columns and the rest, of a form without scales.
+    /// The first `at` columns and the rest, of a form that does not go by rows.
     pub(crate) fn split_cols(self, at: usize) -> (RowsMut<'a>, RowsMut<'a>) {
-        let RowsMut { arithmetic, form, values, converted, scales } = self;
-        let bytes = if form == Form::F32 { 0 } else { at * form.bytes() };
+        let RowsMut { arithmetic, shape, values, converted, scales } = self;
+        let bytes = if shape.form == Form::F32 { 0 } else { at * shape.form.bytes() };
         let (values, converted) = (values.split_cols(at), converted.split_cols(bytes));
         let scales = scales.split_cols(0);
         let part =
-            |values, converted, scales| RowsMut { arithmetic, form, values, converted, scales };
+            |values, converted, scales| RowsMut { arithmetic, shape, values, converted, scales };
         (part(values.0, converted.0, scales.0), part(values.1, converted.1, scales.1))
     }
 
-    /// The values, and what converts those columns of a row that are complete, of a form without
-    /// scales.
+    /// The values, and what converts those columns of a row that are complete, of a form that does
+    /// not go by rows.
     #[inline(always)]
     pub(crate) fn parts(self) -> (MatMut<'a>, Converter<'a>) {
         let last = self.values.cols();
-        (self.values, Converter { form: self.form, converted: self.converted, last })
+        (self.values, Converter { form: self.shape.form, converted: self.converted, last })
     }
 
     /// Converts rows of which all values are written.
     pub(crate) fn convert(&mut self, rows: Range<usize>) {
-        let RowsMut { form, values, converted, scales, .. } = self;
-        if *form == Form::F32 {
+        let RowsMut { shape, values, converted, scales, .. } = self;
+        if shape.form == Form::F32 {
             return;
         }
         dispatch!(self.arithmetic.level(), s => {
             for row in rows {
                 let (x, out) = (values.row(row), converted.row_mut(row));
-                let scale = convert_row(s, *form, x, out);
-                if form.scaled() {
+                let scale = convert_row(s, *shape, x, out);
+                if shape.form.by_rows() {
                     scales.row_mut(row)[0] = scale;
                 }
             }
@@ -263,14 +268,16 @@ impl Converter<'_> {
 
 /// Converts a row and fills what follows it with zeros.
 #[inline(always)]
-fn convert_row<S: Simd>(s: S, form: Form, x: &[f32], out: &mut [u8]) -> f32 {
-    let (row, rest) = out.split_at_mut(x.len() * form.bytes());
+fn convert_row<S: Simd>(s: S, shape: Shape, x: &[f32], out: &mut [u8]) -> f32 {
+    let (form, bytes) = (shape.form, shape.row_bytes(x.len()));
+    let (row, rest) = out.split_at_mut(bytes * form.pieces());
     rest.fill(0);
-    if form.scaled() {
-        return form.quantize(s, x, row);
+    row.chunks_exact_mut(bytes.max(1)).for_each(|piece| piece[x.len() * form.bytes()..].fill(0));
+    if form.by_rows() {
+        return form.convert_row(s, x, row);
     }
-    form.convert(s, x, row);
-    1.0
+    form.convert(s, x, &mut row[..x.len() * form.bytes()]);
+    0.0
 }
 
 /// The left operand of a product: floats, or [`Activations`], which are already in the form that
@@ -278,14 +285,19 @@ fn convert_row<S: Simd>(s: S, form: Form, x: &[f32], out: &mut [u8]) -> f32 {
 #[derive(Clone, Copy, Debug)]
 pub struct Left<'a> {
     values: Mat<'a>,
-    form: Form,
+    shape: Shape,
     converted: Mat<'a, u8>,
     scales: &'a [f32],
 }
 
 impl<'a> From<Mat<'a>> for Left<'a> {
     fn from(values: Mat<'a>) -> Left<'a> {
-        Left { values, form: Form::F32, converted: Mat::new(&[], values.rows(), 0, 0), scales: &[] }
+        Left {
+            values,
+            shape: Shape::default(),
+            converted: Mat::new(&[], values.rows(), 0, 0),
+            scales: &[],
+        }
     }
 }
 
@@ -293,7 +305,7 @@ impl<'a> From<&'a Activations> for Left<'a> {
     fn from(of: &'a Activations) -> Left<'a> {
         Left {
             values: of.values.view(),
-            form: of.form,
+            shape: of.shape,
             converted: of.converted.view(),
             scales: of.scales.as_slice(),
         }
@@ -316,16 +328,17 @@ impl<'a> Left<'a> {
         self.values.cols()
     }
 
-    /// The rows in the form that the products of `arithmetic` read, or `None` if there are only
-    /// floats.
-    pub(crate) fn ready(self, arithmetic: Arithmetic) -> Option<Ready<'a>> {
-        let form = arithmetic.unit().shape().form;
-        let rows = match form {
+    /// The rows in the form that a kernel reads, or `None` if there are only floats, or those of
+    /// another kernel.
+    pub(crate) fn ready(self, unit: Unit) -> Option<Ready<'a>> {
+        let shape = unit.shape();
+        let rows = match shape.form {
             Form::F32 => self.values.as_bytes(),
-            _ if form == self.form => self.converted,
+            _ if shape == self.shape => self.converted,
             _ => return None,
         };
-        Some(Ready { rows, scales: self.scales })
+        let scales = if shape.form.by_rows() { self.scales } else { &[] };
+        Some(Ready { rows, scales, values: self.values })
     }
 
     /// The floats.
@@ -337,15 +350,20 @@ impl<'a> Left<'a> {
 /// Rows in the form that a kernel reads.
 #[derive(Clone, Copy)]
 pub(crate) struct Ready<'a> {
-    /// The bytes of each row, at least those of the padded inputs.
+    /// The bytes of each row, at least those of the padded inputs; as many rows as whole tiles have.
     pub(crate) rows: Mat<'a, u8>,
-    /// The scale of each row, where the form has them.
+    /// What there is to know of each row, where the form goes by rows.
     pub(crate) scales: &'a [f32],
+    /// The floats.
+    pub(crate) values: Mat<'a>,
 }
 
 impl Ready<'_> {
-    pub(crate) fn row_range(self, rows: Range<usize>) -> Self {
-        let scales = if self.scales.is_empty() { self.scales } else { &self.scales[rows.clone()] };
-        Ready { rows: self.rows.row_range(rows), scales }
+    /// The rows in `range`, and with the last of them what fills up its tile.
+    pub(crate) fn row_range(self, range: Range<usize>) -> Self {
+        let scales = if self.scales.is_empty() { self.scales } else { &self.scales[range.clone()] };
+        let end = if range.end == self.values.rows() { self.rows.rows() } else { range.end };
+        let rows = self.rows.row_range(range.start..end);
+        Ready { rows, scales, values: self.values.row_range(range) }
     }
 }

@@ -2,6 +2,7 @@
 
 use bytemuck::{cast_slice, cast_slice_mut};
 
+use super::pieces::{PIECES, ordinary, split};
 use crate::rows::for_each_vector;
 use crate::simd::{F32s, Simd};
 
@@ -19,21 +20,37 @@ pub(crate) enum Form {
     I16,
     /// The same plus 128, in 8 bits.
     U8,
+    /// The same as in [`Form::I16`], in 8 bits.
+    I8,
+    /// Floats as the sum of three bfloat16: all of the largest pieces, then all of the second, then
+    /// all of the third. In place of a scale each row has zero if it is ordinary, and NaN if it has
+    /// to be multiplied otherwise: see [`super::pieces`].
+    Pieces,
 }
 
 impl Form {
-    /// Bytes of an element.
+    /// Bytes of an element, or of a piece of one.
     pub(crate) const fn bytes(self) -> usize {
         match self {
             Form::F32 | Form::RoundedF32 => 4,
-            Form::Bf16 | Form::I16 => 2,
-            Form::U8 => 1,
+            Form::Bf16 | Form::I16 | Form::Pieces => 2,
+            Form::U8 | Form::I8 => 1,
         }
     }
 
-    /// Whether each row has a scale, so that no part of it can be converted before all is known.
+    /// How many pieces an element has.
+    pub(crate) const fn pieces(self) -> usize {
+        if matches!(self, Form::Pieces) { PIECES } else { 1 }
+    }
+
+    /// Whether sums are those of integers, with a scale for each row.
     pub(crate) const fn scaled(self) -> bool {
-        matches!(self, Form::I16 | Form::U8)
+        matches!(self, Form::I16 | Form::U8 | Form::I8)
+    }
+
+    /// Whether something about a row has to be known before any part of it is of use.
+    pub(crate) const fn by_rows(self) -> bool {
+        self.scaled() || matches!(self, Form::Pieces)
     }
 
     /// What is added to each integer.
@@ -41,7 +58,7 @@ impl Form {
         if matches!(self, Form::U8) { 128 } else { 0 }
     }
 
-    /// Converts `x`, a row or a part of one, of a form without scales. `out` has
+    /// Converts `x`, a row or a part of one, of a form that does not go by rows. `out` has
     /// [`Form::bytes`] for each element, and is aligned to them.
     #[inline(always)]
     pub(crate) fn convert<S: Simd>(self, s: S, x: &[f32], out: &mut [u8]) {
@@ -65,15 +82,29 @@ impl Form {
                     |at| s.load_or(&x[at.clone()], 0.0).store_bf16(&mut out[at]),
                 );
             }
-            Form::I16 | Form::U8 => unreachable!("{self:?} is converted by rows"),
+            _ => unreachable!("{self:?} is converted by rows"),
         }
+    }
+
+    /// Converts a whole row of a form that goes by rows, and returns what there is to know of it.
+    /// `out` has room for the row, or for each of its pieces.
+    #[inline(always)]
+    pub(crate) fn convert_row<S: Simd>(self, s: S, x: &[f32], out: &mut [u8]) -> f32 {
+        if self != Form::Pieces {
+            return self.quantize(s, x, out);
+        }
+        let piece = out.len() / PIECES;
+        let (p0, rest) = cast_slice_mut::<_, u16>(out).split_at_mut(piece / 2);
+        let (p1, p2) = rest.split_at_mut(piece / 2);
+        split(s, x, [p0, p1, p2]);
+        if ordinary(s, x) { 0.0 } else { f32::NAN }
     }
 
     /// Converts a whole row and returns its scale: the nearest integers to `x / scale`, ties to
     /// even, with `scale = max |x| / 127`. The scale of a row of zeros is zero, that of a row with a
     /// NaN or an infinity is NaN.
     #[inline(always)]
-    pub(crate) fn quantize<S: Simd>(self, s: S, x: &[f32], out: &mut [u8]) -> f32 {
+    fn quantize<S: Simd>(self, s: S, x: &[f32], out: &mut [u8]) -> f32 {
         let (largest, finite) = magnitude(s, x);
         if !finite {
             out.fill(0);
@@ -85,7 +116,7 @@ impl Form {
         let scale = if inverse == 0.0 { 0.0 } else { largest / 127.0 };
         let factor = s.splat(inverse);
         match self {
-            Form::U8 => {
+            Form::U8 | Form::I8 => {
                 let out = &mut out[..x.len()];
                 let offset = s.splat(self.offset() as f32);
                 for_each_vector(

@@ -6,13 +6,15 @@ use super::bodies::{Bf16Dot, Vnni};
 use std::hint::black_box;
 
 use super::bodies::{Fma, Pairs, Widen};
+#[cfg(target_arch = "x86_64")]
+use super::by_tiles::{Bf16, ByTiles, Int8, Pieces};
 use super::form::Form;
 use super::tile::{Tile, TileBody};
 use crate::level::{Level, Token};
 use crate::precision::Precision;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::Avx512;
-use crate::simd::{F32s, Simd};
+use crate::simd::{F32s, Portable, Simd};
 
 /// What `multiply` needs to know of a kernel.
 pub(crate) trait Kernel: Copy + Send + Sync {
@@ -48,16 +50,35 @@ pub(crate) struct Shape {
     pub(crate) form: Form,
     /// Rows of a full tile.
     pub(crate) rows: usize,
+    /// Every tile has a multiple of this many rows: the left operand has rows behind its last,
+    /// whatever they hold, up to the next multiple.
+    pub(crate) row_multiple: usize,
     /// Columns of a vector.
     pub(crate) lanes: usize,
     /// Columns of a full tile: a panel's width.
     pub(crate) width: usize,
     /// Inputs that are multiplied by one instruction, and lie side by side in a panel.
     pub(crate) group: usize,
-    /// Bytes of a weight.
+    /// K is filled up with zeros to a multiple of this many inputs, in whole groups.
+    pub(crate) multiple: usize,
+    /// Bytes of a weight, or of one of its pieces.
     pub(crate) weight_bytes: usize,
     /// Inputs that are summed before the sum is added to the result: the depth of a K block.
     pub(crate) depth: usize,
+}
+
+impl Shape {
+    /// Bytes of a row of the left operand, filled up, or of one piece of it.
+    pub(crate) fn row_bytes(self, cols: usize) -> usize {
+        cols.next_multiple_of(self.multiple) * self.form.bytes()
+    }
+}
+
+impl Default for Shape {
+    /// That of the portable level's floats.
+    fn default() -> Shape {
+        <ByLanes<Portable, Fma> as Kernel>::SHAPE
+    }
 }
 
 /// The kernel that runs a body over the lanes of a level.
@@ -80,9 +101,11 @@ impl<S: Simd, B: TileBody<S> + Formed> Kernel for ByLanes<S, B> {
     const SHAPE: Shape = Shape {
         form: B::FORM,
         rows: S::TILE_ROWS,
+        row_multiple: 1,
         lanes: S::LANES,
         width: S::LANES * S::TILE_VECTORS,
         group: B::LEFT_BYTES / B::FORM.bytes(),
+        multiple: B::LEFT_BYTES / B::FORM.bytes(),
         weight_bytes: B::RIGHT_BYTES * B::FORM.bytes() / B::LEFT_BYTES,
         depth: BLOCK_BYTES / B::FORM.bytes(),
     };
@@ -163,6 +186,12 @@ pub(crate) enum Unit {
     Bf16Dot(ByLanes<Avx512, Bf16Dot>),
     #[cfg(target_arch = "x86_64")]
     Vnni(ByLanes<Avx512, Vnni>),
+    #[cfg(target_arch = "x86_64")]
+    PieceTiles(ByTiles<Pieces>),
+    #[cfg(target_arch = "x86_64")]
+    Bf16Tiles(ByTiles<Bf16>),
+    #[cfg(target_arch = "x86_64")]
+    Int8Tiles(ByTiles<Int8>),
 }
 
 impl Unit {
@@ -170,6 +199,13 @@ impl Unit {
     pub(crate) fn new(level: Level, precision: Precision) -> Unit {
         #[cfg(target_arch = "x86_64")]
         if let Token::Avx512(lanes) = level.0 {
+            if let Some(amx) = level.amx() {
+                return match precision {
+                    Precision::F32 => Unit::PieceTiles(ByTiles(lanes, amx, Pieces)),
+                    Precision::Bf16 => Unit::Bf16Tiles(ByTiles(lanes, amx, Bf16)),
+                    Precision::Int8 => Unit::Int8Tiles(ByTiles(lanes, amx, Int8)),
+                };
+            }
             match precision {
                 Precision::Bf16 if let Some(bf16) = level.bf16() => {
                     return Unit::Bf16Dot(ByLanes(lanes, Bf16Dot(bf16)));
@@ -187,6 +223,15 @@ impl Unit {
         }
     }
 
+    /// The kernel for weights that this one cannot take: numbers that have no pieces.
+    pub(crate) fn without_pieces(self) -> Unit {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Unit::PieceTiles(ByTiles(lanes, ..)) => Unit::Fma(Token::Avx512(lanes)),
+            other => other,
+        }
+    }
+
     pub(crate) fn shape(self) -> Shape {
         with_kernel!(self, k => shape_of(k))
     }
@@ -201,6 +246,12 @@ impl Unit {
             Unit::Bf16Dot(_) => "vdpbf16ps",
             #[cfg(target_arch = "x86_64")]
             Unit::Vnni(_) => "vpdpbusd",
+            #[cfg(target_arch = "x86_64")]
+            Unit::PieceTiles(_) => "six tdpbf16ps",
+            #[cfg(target_arch = "x86_64")]
+            Unit::Bf16Tiles(_) => "tdpbf16ps",
+            #[cfg(target_arch = "x86_64")]
+            Unit::Int8Tiles(_) => "tdpbssd",
         }
     }
 }
@@ -226,6 +277,12 @@ macro_rules! with_kernel {
             $crate::gemm::kernel::Unit::Bf16Dot($k) => $body,
             #[cfg(target_arch = "x86_64")]
             $crate::gemm::kernel::Unit::Vnni($k) => $body,
+            #[cfg(target_arch = "x86_64")]
+            $crate::gemm::kernel::Unit::PieceTiles($k) => $body,
+            #[cfg(target_arch = "x86_64")]
+            $crate::gemm::kernel::Unit::Bf16Tiles($k) => $body,
+            #[cfg(target_arch = "x86_64")]
+            $crate::gemm::kernel::Unit::Int8Tiles($k) => $body,
         }
     };
     (@lanes $token:expr, $body_type:ident, $k:ident => $body:expr) => {

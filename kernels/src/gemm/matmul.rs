@@ -4,9 +4,11 @@ use std::ops::Range;
 
 use super::activations::{Activations, Left, Ready, RowsMut};
 use super::epilogue::Epilogue;
+use super::form::Form;
 use super::kernel::{Kernel, with_kernel};
 use super::multiply::{ROW_BLOCK, multiply};
 use super::packed::PackedMatrix;
+use super::pieces::multiply_row;
 use crate::matrix::MatMut;
 use crate::parallel::join;
 
@@ -53,8 +55,8 @@ pub fn matmul_into<'a>(
     epilogue: Epilogue<'_>,
     y: &mut Activations,
 ) {
-    run(x.into(), w, epilogue, y.as_mut().unless_scaled());
-    y.convert_scaled();
+    run(x.into(), w, epilogue, y.as_mut().unless_by_rows());
+    y.convert_by_rows();
 }
 
 #[track_caller]
@@ -69,11 +71,11 @@ fn run(x: Left<'_>, w: &PackedMatrix, epilogue: Epilogue<'_>, y: RowsMut<'_>) {
     );
     epilogue.check(rows, outputs);
     let copy;
-    let x = match x.ready(w.arithmetic()) {
+    let x = match x.ready(w.unit()) {
         Some(ready) => ready,
         None => {
             copy = Activations::from_rows(w.arithmetic(), x.values());
-            Left::from(&copy).ready(w.arithmetic()).expect("converted to what is asked for")
+            Left::from(&copy).ready(w.unit()).expect("converted to what is asked for")
         }
     };
     let work = rows * w.outputs() * w.inputs();
@@ -155,6 +157,9 @@ impl Product<'_> {
                     #[inline(always)]
                     |row, cols, y| {
                         let of_whole = first_col + cols.start..first_col + cols.end;
+                        if K::SHAPE.form == Form::Pieces && x.scales[row].is_nan() {
+                            multiply_row(s, x.values.row(row), w, of_whole.clone(), y);
+                        }
                         let scale = K::SHAPE.form.scaled().then(|| x.scales[row]);
                         let dequantize = scale.map(|scale| self.w.dequantize(scale));
                         self.epilogue.finish(s, dequantize, first_row + row, of_whole, y);

@@ -11,6 +11,8 @@
 
 mod activations;
 pub(crate) mod bodies;
+#[cfg(target_arch = "x86_64")]
+mod by_tiles;
 mod epilogue;
 mod form;
 pub(crate) mod kernel;
@@ -18,6 +20,7 @@ mod matmul;
 pub(crate) mod multiply;
 mod packed;
 pub(crate) mod panels;
+mod pieces;
 pub(crate) mod tile;
 
 pub use activations::{Activations, Left};

@@ -6,8 +6,10 @@ use super::epilogue::Dequantize;
 use super::form::Form;
 use super::kernel::Unit;
 use super::panels::{Layout, Panels};
+use super::pieces::{PIECES, ordinary, split};
 use crate::matrix::{Mat, Matrix};
 use crate::precision::Arithmetic;
+use crate::simd::dispatch;
 
 /// The most inputs of a product of integers: more could overflow a sum of 32 bits.
 pub const MAX_INT8_INPUTS: usize = i32::MAX as usize / (127 * 127);
@@ -16,6 +18,7 @@ pub const MAX_INT8_INPUTS: usize = i32::MAX as usize / (127 * 127);
 /// `y = x Wᵀ` in one [`Arithmetic`].
 pub struct PackedMatrix {
     arithmetic: Arithmetic,
+    unit: Unit,
     layout: Layout,
     data: Matrix<u8>,
     /// The scale of each output, in int8.
@@ -51,7 +54,14 @@ impl PackedMatrix {
         row: impl Fn(usize) -> &'a [f32],
     ) -> PackedMatrix {
         let arithmetic = arithmetic.into();
-        let shape = arithmetic.unit().shape();
+        let mut unit = arithmetic.unit();
+        if unit.shape().form == Form::Pieces {
+            let has_pieces = |output| dispatch!(arithmetic.level(), s => ordinary(s, row(output)));
+            if !(0..outputs).all(has_pieces) {
+                unit = unit.without_pieces();
+            }
+        }
+        let shape = unit.shape();
         let layout = Layout::new(shape, outputs, inputs);
         let mut data = Matrix::<u8>::zeros(1, layout.len() * shape.weight_bytes);
         let (mut scales, mut excess) = (Vec::new(), Vec::new());
@@ -59,29 +69,36 @@ impl PackedMatrix {
             assert!(inputs <= MAX_INT8_INPUTS, "{inputs} inputs of an int8 product");
         }
         let mut integers = vec![0; inputs];
-        let mut halves = vec![0; inputs];
+        let mut halves = vec![vec![0; inputs]; PIECES];
         for output in 0..outputs {
             let row = row(output);
             assert_eq!(row.len(), inputs, "elements in row {output} of a weight");
             let packed = data.as_mut_slice();
             match shape.form {
-                Form::F32 => layout.pack_row::<f32>(output, row, cast_slice_mut(packed)),
+                Form::F32 => layout.pack_row::<f32>(output, 0, row, cast_slice_mut(packed)),
                 Form::RoundedF32 | Form::Bf16 => {
-                    round(row, &mut halves);
-                    layout.pack_row::<u16>(output, &halves, cast_slice_mut(packed));
+                    round(row, &mut halves[0]);
+                    layout.pack_row::<u16>(output, 0, &halves[0], cast_slice_mut(packed));
                 }
-                Form::I16 | Form::U8 => {
+                Form::Pieces => {
+                    let [p0, p1, p2] = halves.as_mut_slice() else { unreachable!("three pieces") };
+                    dispatch!(arithmetic.level(), s => split(s, row, [p0, p1, p2]));
+                    for (piece, halves) in halves.iter().enumerate() {
+                        layout.pack_row::<u16>(output, piece, halves, cast_slice_mut(packed));
+                    }
+                }
+                Form::I16 | Form::U8 | Form::I8 => {
                     scales.push(quantize(row, &mut integers));
                     if shape.form.offset() != 0 {
                         let sum: i32 = integers.iter().map(|&q| i32::from(q)).sum();
                         // Sums are taken modulo 2^32 until this is taken off again.
                         excess.push(sum.wrapping_mul(shape.form.offset()));
                     }
-                    layout.pack_row::<i8>(output, &integers, cast_slice_mut(packed));
+                    layout.pack_row::<i8>(output, 0, &integers, cast_slice_mut(packed));
                 }
             }
         }
-        PackedMatrix { arithmetic, layout, data, scales, excess }
+        PackedMatrix { arithmetic, unit, layout, data, scales, excess }
     }
 
     /// How its products are computed.
@@ -114,14 +131,18 @@ impl PackedMatrix {
         for output in 0..self.outputs() {
             let row = weight.row_mut(output);
             match self.unit().shape().form {
-                Form::F32 => self.layout.unpack_row::<f32>(output, cast_slice(packed), row),
-                Form::RoundedF32 | Form::Bf16 => {
-                    self.layout.unpack_row::<u16>(output, cast_slice(packed), &mut halves);
-                    let widen = |half: u16| f32::from_bits(u32::from(half) << 16);
-                    row.iter_mut().zip(&halves).for_each(|(x, &half)| *x = widen(half));
+                Form::F32 => self.layout.unpack_row::<f32>(output, 0, cast_slice(packed), row),
+                Form::RoundedF32 | Form::Bf16 | Form::Pieces => {
+                    // The smallest first: sums of pieces are exact in this order.
+                    for piece in (0..self.layout.pieces()).rev() {
+                        let halves = &mut halves;
+                        self.layout.unpack_row::<u16>(output, piece, cast_slice(packed), halves);
+                        let widen = |half: u16| f32::from_bits(u32::from(half) << 16);
+                        row.iter_mut().zip(halves).for_each(|(x, half)| *x += widen(*half));
+                    }
                 }
-                Form::I16 | Form::U8 => {
-                    self.layout.unpack_row::<i8>(output, cast_slice(packed), &mut integers);
+                Form::I16 | Form::U8 | Form::I8 => {
+                    self.layout.unpack_row::<i8>(output, 0, cast_slice(packed), &mut integers);
                     let scale = self.scales[output];
                     row.iter_mut().zip(&integers).for_each(|(x, &q)| *x = f32::from(q) * scale);
                 }
@@ -131,7 +152,7 @@ impl PackedMatrix {
     }
 
     pub(crate) fn unit(&self) -> Unit {
-        self.arithmetic.unit()
+        self.unit
     }
 
     pub(crate) fn panels(&self) -> Panels<'_> {

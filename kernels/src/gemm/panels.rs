@@ -34,14 +34,24 @@ impl Layout {
         self.outputs.next_multiple_of(self.shape.lanes)
     }
 
-    /// Inputs rounded up to whole groups.
+    /// Inputs rounded up to what a tile takes at once.
     pub(crate) fn padded_inputs(&self) -> usize {
-        self.inputs.next_multiple_of(self.shape.group)
+        self.inputs.next_multiple_of(self.shape.multiple)
     }
 
     /// Elements of the packed matrix.
     pub(crate) fn len(&self) -> usize {
-        self.padded() * self.padded_inputs()
+        self.padded() * self.padded_inputs() * self.pieces()
+    }
+
+    /// The pieces of an element: of each panel, all of one follow all of the one before.
+    pub(crate) fn pieces(&self) -> usize {
+        self.shape.form.pieces()
+    }
+
+    /// The panel of a column.
+    pub(crate) fn panel_of(&self, column: usize) -> usize {
+        column / self.shape.width
     }
 
     /// How many panels there are.
@@ -67,16 +77,17 @@ impl Layout {
 
     /// Where panel `p` in the block (first, depth) begins.
     pub(crate) fn offset(&self, (first, depth): (usize, usize), p: usize) -> usize {
-        first * self.padded() + self.start(p) * depth
+        (first * self.padded() + self.start(p) * depth) * self.pieces()
     }
 
-    /// Calls `f(k, offset)` for every input of output `output`.
-    fn for_each_input(&self, output: usize, mut f: impl FnMut(usize, usize)) {
+    /// Calls `f(k, offset)` for every input of output `output`, in piece `piece`.
+    fn for_each_input(&self, output: usize, piece: usize, mut f: impl FnMut(usize, usize)) {
         let group = self.shape.group;
-        let p = output / self.shape.width;
+        let p = self.panel_of(output);
         let (column, width) = (output - self.start(p), self.width(p));
         for block in self.blocks() {
-            let start = self.offset(block, p) + column * group;
+            let piece = piece * block.1 * width;
+            let start = self.offset(block, p) + piece + column * group;
             for k in block.0..self.inputs.min(block.0 + block.1) {
                 let inside = k - block.0;
                 f(k, start + inside / group * width * group + inside % group);
@@ -84,14 +95,26 @@ impl Layout {
         }
     }
 
-    /// Packs row `output` of W.
-    pub(crate) fn pack_row<T: Pod>(&self, output: usize, row: &[T], packed: &mut [T]) {
-        self.for_each_input(output, |k, offset| packed[offset] = row[k]);
+    /// Packs row `output` of W, or a piece of it.
+    pub(crate) fn pack_row<T: Pod>(
+        &self,
+        output: usize,
+        piece: usize,
+        row: &[T],
+        packed: &mut [T],
+    ) {
+        self.for_each_input(output, piece, |k, offset| packed[offset] = row[k]);
     }
 
-    /// Reads row `output` of W back.
-    pub(crate) fn unpack_row<T: Pod>(&self, output: usize, packed: &[T], row: &mut [T]) {
-        self.for_each_input(output, |k, offset| row[k] = packed[offset]);
+    /// Reads row `output` of W, or a piece of it, back.
+    pub(crate) fn unpack_row<T: Pod>(
+        &self,
+        output: usize,
+        piece: usize,
+        packed: &[T],
+        row: &mut [T],
+    ) {
+        self.for_each_input(output, piece, |k, offset| row[k] = packed[offset]);
     }
 
     /// Packs row `output` of W, each element times `scale`, for kernels without groups.
@@ -148,6 +171,6 @@ impl<'a> Panels<'a> {
     pub(crate) fn block(&self, block: (usize, usize), p: usize) -> &'a [u8] {
         let bytes = self.layout.shape.weight_bytes;
         let start = self.layout.offset(block, p) * bytes;
-        &self.data[start..start + block.1 * self.layout.width(p) * bytes]
+        &self.data[start..start + block.1 * self.layout.width(p) * bytes * self.layout.pieces()]
     }
 }

@@ -315,6 +315,202 @@ fn converted_activations_have_the_bits_of_floats() {
     });
 }
 
+/// Every kernel, and those of the tile unit by emulation where the machine has none: few and small
+/// products then, since an emulated instruction takes a hundred thousand times as long.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod tiles {
+    use super::*;
+
+    fn arithmetics() -> Vec<Arithmetic> {
+        let Some(level) = Level::emulated_amx() else {
+            println!("no AVX512-BF16 here: the kernels of the tile unit are not tested");
+            return Vec::new();
+        };
+        Precision::ALL.map(|precision| Arithmetic::new(level, precision)).to_vec()
+    }
+
+    /// Shapes around each constant of the kernels: tiles of 16, panels of 32, K in 32, 64 and in
+    /// blocks of 128, 256 and 512.
+    const SHAPES: [(usize, usize, usize); 14] = [
+        (0, 3, 5),
+        (1, 1, 0),
+        (1, 1, 1),
+        (2, 15, 31),
+        (15, 16, 32),
+        (16, 17, 33),
+        (17, 31, 64),
+        (31, 32, 65),
+        (32, 33, 127),
+        (33, 49, 130),
+        (3, 40, 257),
+        (1, 16, 513),
+        (130, 33, 40),
+        (5, 300, 33),
+    ];
+
+    #[test]
+    fn products_are_within_their_bounds() {
+        for arithmetic in arithmetics() {
+            let mut tolerance = Tolerance::new(format!("matmul {arithmetic} by tiles"));
+            for (rows, outputs, inputs) in SHAPES {
+                let (x, w) = (random(rows, inputs, 1), random(outputs, inputs, 2));
+                check(&mut tolerance, arithmetic, &x, &w, &product(arithmetic, &x, &w));
+            }
+            tolerance.finish();
+        }
+    }
+
+    #[test]
+    fn int8_has_the_bits_of_the_other_levels() {
+        for arithmetic in arithmetics() {
+            if arithmetic.precision() == Precision::Int8 {
+                for (rows, outputs, inputs) in SHAPES {
+                    let (x, w) = (random(rows, inputs, 3), random(outputs, inputs, 4));
+                    let other = Arithmetic::new(Level::available()[0], Precision::Int8);
+                    let (y, expected) = (product(arithmetic, &x, &w), product(other, &x, &w));
+                    assert_eq!(bits(&y), bits(&expected), "{rows} x {outputs} x {inputs}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bits_depend_on_neither_threads_nor_other_rows() {
+        for arithmetic in arithmetics() {
+            let (x, w) = (random(70, 150, 5), random(75, 150, 6));
+            let expected = in_pool(1, || product(arithmetic, &x, &w));
+            for threads in [2, 3] {
+                let y = in_pool(threads, || product(arithmetic, &x, &w));
+                assert_eq!(bits(&y), bits(&expected), "{arithmetic} {threads} threads");
+            }
+            for row in [0, 33, 69] {
+                let alone = Matrix::from_slice(1, 150, x.row(row));
+                let y = product(arithmetic, &alone, &w);
+                assert_eq!(y.row(0), expected.row(row), "{arithmetic} row {row}");
+            }
+        }
+    }
+
+    #[test]
+    fn converted_activations_have_the_bits_of_floats() {
+        for arithmetic in arithmetics() {
+            let (x, w, next) = (random(19, 40, 7), random(45, 40, 8), random(17, 45, 9));
+            let bias = vec![0.25; 45];
+            let epilogue = Epilogue::BiasActivation(&bias, Activation::Gelu);
+            let w = PackedMatrix::new(arithmetic, w.view());
+            let next = PackedMatrix::new(arithmetic, next.view());
+            let mut h = Matrix::zeros(19, 45);
+            matmul(x.view(), &w, epilogue, h.view_mut());
+            let mut expected = Matrix::zeros(19, 17);
+            matmul(h.view(), &next, Epilogue::Store, expected.view_mut());
+            let mut activations = Activations::default();
+            activations.resize(arithmetic, 19, 45);
+            matmul_into(x.view(), &w, epilogue, &mut activations);
+            let mut y = Matrix::zeros(19, 17);
+            matmul(&activations, &next, Epilogue::Store, y.view_mut());
+            assert_eq!(bits(&y), bits(&expected), "{arithmetic}");
+        }
+    }
+
+    #[test]
+    fn packing_loses_nothing_in_f32() {
+        for arithmetic in arithmetics() {
+            if arithmetic.precision() == Precision::F32 {
+                let w = random(37, 150, 10);
+                assert_eq!(PackedMatrix::new(arithmetic, w.view()).unpack(), w);
+            }
+        }
+    }
+
+    /// What the promise of f32 is worth: wide ranges of exponents, cancellation, numbers near both
+    /// ends of the range, and whatever is not a number.
+    #[test]
+    fn f32_keeps_its_bound_where_pieces_are_hard() {
+        for arithmetic in arithmetics() {
+            if arithmetic.precision() != Precision::F32 {
+                continue;
+            }
+            let mut random_bits = Random::new(11);
+            let mut wide = |rows, range: i32| {
+                Matrix::from_fn(rows, 70, |_, _| {
+                    let exponent = random_bits.below(2 * range as usize + 1) as i32 - range;
+                    random_bits.uniform(-2.0, 2.0) * 2f32.powi(exponent)
+                })
+            };
+            let mut tolerance = Tolerance::new("f32 by pieces where it is hard");
+            for range in [0, 10, 30, 55, 62] {
+                // Beyond 2^55 some rows of x, and all of w, are no longer multiplied by pieces.
+                let (x, w) = (wide(18, range), wide(17, range));
+                check(&mut tolerance, arithmetic, &x, &w, &product(arithmetic, &x, &w));
+            }
+            // Neighbours cancel all but their last bits.
+            let mut x = random(18, 70, 12);
+            let mut w = random(17, 70, 13);
+            for k in (0..70).step_by(2) {
+                for row in 0..18 {
+                    x.row_mut(row)[k + 1] = f32::from_bits(x.row(row)[k].to_bits() ^ 1);
+                }
+                for row in 0..17 {
+                    w.row_mut(row)[k + 1] = -w.row(row)[k];
+                }
+            }
+            check(&mut tolerance, arithmetic, &x, &w, &product(arithmetic, &x, &w));
+            // Both ends of the range, in x and then in w.
+            let tiny = |x: &Matrix<f32>, factor: f32| {
+                Matrix::from_fn(x.rows(), 70, |r, c| {
+                    x.row(r)[c] * if c % 3 == 0 { factor } else { 1.0 }
+                })
+            };
+            for factor in [1e-38, 1e-33, 1e-30, 1e18, 1e25, 1e37] {
+                let (odd_x, odd_w) = (tiny(&x, factor), tiny(&w, factor));
+                check(&mut tolerance, arithmetic, &odd_x, &w, &product(arithmetic, &odd_x, &w));
+                check(&mut tolerance, arithmetic, &x, &odd_w, &product(arithmetic, &x, &odd_w));
+            }
+            tolerance.finish();
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_stays_in_its_row() {
+        for arithmetic in arithmetics() {
+            let (mut x, w) = (random(20, 70, 14), random(33, 70, 15));
+            let clean = product(arithmetic, &x, &w);
+            x.row_mut(7)[69] = f32::NAN;
+            x.row_mut(12)[0] = f32::INFINITY;
+            let y = product(arithmetic, &x, &w);
+            for row in 0..20 {
+                match row {
+                    7 => assert!(y.row(row).iter().all(|y| y.is_nan()), "{arithmetic}"),
+                    12 => assert!(y.row(row).iter().all(|y| !y.is_finite()), "{arithmetic}"),
+                    _ => assert_eq!(y.row(row), clean.row(row), "{arithmetic}"),
+                }
+            }
+            let mut w = w;
+            w.row_mut(3)[1] = f32::NAN;
+            let y = product(arithmetic, &random(20, 70, 14), &w);
+            let is_nan = |col: usize| (0..20).all(|row| y.row(row)[col].is_nan() == (col == 3));
+            assert!((0..33).all(is_nan), "{arithmetic}");
+        }
+    }
+
+    #[test]
+    fn nothing_beyond_the_result_is_touched() {
+        for arithmetic in arithmetics() {
+            for edge in Edge::BOTH {
+                for (rows, outputs, inputs) in [(1, 1, 1), (16, 32, 64), (17, 33, 65), (3, 50, 40)]
+                {
+                    let (x, w) = (random(rows, inputs, 16), random(outputs, inputs, 17));
+                    let mut y = Guarded::nan(rows * outputs, edge);
+                    let packed = PackedMatrix::new(arithmetic, w.view());
+                    let out = MatMut::new(&mut y, rows, outputs, outputs);
+                    matmul(x.view(), &packed, Epilogue::Store, out);
+                    assert_eq!(&y[..], product(arithmetic, &x, &w).as_slice(), "{arithmetic}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 #[should_panic(expected = "x (3, 4) times PackedMatrix 5 x 6")]
 fn shapes_that_do_not_fit_are_named() {

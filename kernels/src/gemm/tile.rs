@@ -29,6 +29,10 @@ pub(crate) struct Tile {
     pub(crate) ahead: *const u8,
     /// Bytes from one such line to the next.
     pub(crate) ahead_stride: usize,
+    /// Bytes from one piece of the left operand to the next, where it has pieces.
+    pub(crate) a_piece: usize,
+    /// Bytes from one piece of the right operand to the next.
+    pub(crate) b_piece: usize,
 }
 
 /// How a group of inputs is multiplied at one level.
