@@ -455,16 +455,20 @@ mod tiles {
                 }
             }
             check(&mut tolerance, arithmetic, &x, &w, &product(arithmetic, &x, &w));
-            // Both ends of the range, in x and then in w.
-            let tiny = |x: &Matrix<f32>, factor: f32| {
-                Matrix::from_fn(x.rows(), 70, |r, c| {
-                    x.row(r)[c] * if c % 3 == 0 { factor } else { 1.0 }
-                })
+            // Both ends of the range, in x and then in w, with nothing else in the sum that would
+            // hide what is lost; the other operand keeps the products away from the ends.
+            let some = |x: &Matrix<f32>, factor: f32, others: f32| {
+                let factor = |col: usize| if col % 3 == 0 { factor } else { others };
+                Matrix::from_fn(x.rows(), 70, |r, c| x.row(r)[c] * factor(c))
             };
-            for factor in [1e-38, 1e-33, 1e-30, 1e18, 1e25, 1e37] {
-                let (odd_x, odd_w) = (tiny(&x, factor), tiny(&w, factor));
-                check(&mut tolerance, arithmetic, &odd_x, &w, &product(arithmetic, &odd_x, &w));
-                check(&mut tolerance, arithmetic, &x, &odd_w, &product(arithmetic, &x, &odd_w));
+            let (x, w) = (random(18, 70, 12), random(17, 70, 13));
+            for factor in [1e-40, 1e-37, 1e-33, 1e-30, 1e18, 1e25, 1e37, f32::MAX] {
+                let inverse = if factor < 1.0 { 1e15 } else { 1e-15 };
+                let (odd_x, odd_w) = (some(&x, factor, 1.0), some(&w, factor, 1.0));
+                let (even_x, even_w) = (some(&x, inverse, 0.0), some(&w, inverse, 0.0));
+                for (x, w) in [(&odd_x, &even_w), (&even_x, &odd_w)] {
+                    check(&mut tolerance, arithmetic, x, w, &product(arithmetic, x, w));
+                }
             }
             tolerance.finish();
         }
