@@ -6,20 +6,16 @@
 //! through softmax. At the lengths of BERT a block of whole rows fits the second-level cache, so
 //! nothing is gained by the streaming form of softmax, and no score reaches memory.
 
+mod head;
+
 use std::ops::Range;
 
-use crate::gemm::bodies::Fma;
-use crate::gemm::kernel::ByLanes;
-use crate::gemm::multiply::multiply;
-use crate::gemm::panels::{Layout, Panels};
-use crate::level::Level;
+use self::head::Heads;
+use crate::gemm::Unit;
+use crate::gemm::kernel::with_kernel;
 use crate::matrix::{Mat, MatMut, Matrix, Segments};
+use crate::parallel::join;
 use crate::precision::Arithmetic;
-use crate::simd::{Simd, dispatch};
-use crate::softmax::softmax_row;
-
-/// Query rows whose scores are computed at once: with 512 keys, 128 KB.
-const QUERY_BLOCK: usize = 64;
 
 /// Below this many multiply-adds a second thread costs more than it brings.
 const WORTH_A_THREAD: usize = 256 * 1024;
@@ -95,7 +91,7 @@ impl Attention<'_> {
         scratch: &mut AttentionScratch,
         out: MatMut<'_>,
     ) {
-        let level = arithmetic.into().level();
+        let unit = attention_unit(arithmetic.into());
         self.check();
         assert_eq!(out.shape(), (self.q.rows(), self.v.cols()), "shape of the context");
         if self.heads == 0 || self.queries.is_empty() {
@@ -108,9 +104,9 @@ impl Attention<'_> {
             threads => threads * PIECES_PER_THREAD,
         };
         let pieces = pieces.min(self.queries.len() * self.heads).max(1);
-        let floats = dispatch!(level, s => self.scratch_len(s));
+        let floats = with_kernel!(unit, k => Heads::scratch_len(k, &self));
         scratch.pieces.resize(pieces, floats);
-        let part = Part { of: self, level, sequences: 0..self.queries.len(), heads: 0..self.heads };
+        let part = Part { of: self, unit, sequences: 0..self.queries.len(), heads: 0..self.heads };
         part.share(pieces, scratch.pieces.view_mut(), out);
     }
 
@@ -128,22 +124,14 @@ impl Attention<'_> {
         scratch: &mut AttentionScratch,
         mut out: MatMut<'_>,
     ) {
-        let level = arithmetic.into().level();
+        let unit = attention_unit(arithmetic.into());
         self.check();
         let (queries, keys) = (self.queries.range(sequence), self.keys.range(sequence));
         assert_eq!(out.shape(), (queries.len(), keys.len()), "shape of an attention map");
         assert!(head < self.heads, "head {head} of {}", self.heads);
-        let d_k = self.q.cols() / self.heads;
-        let layout = dispatch!(level, s => Layout::at(ByLanes(s, Fma), keys.len(), d_k));
-        scratch.pieces.resize(1, layout.len());
-        let packed_keys = scratch.pieces.as_mut_slice();
-        self.pack_keys(&layout, sequence, head, packed_keys);
-        let k = Panels { layout, data: bytemuck::cast_slice(packed_keys) };
-        let q = self.q.row_range(queries.clone()).col_range(head * d_k..(head + 1) * d_k);
-        let visible = |query| self.mask.visible(query, queries.len(), keys.len());
-        dispatch!(level, s => {
-            weights(s, q, 0, k, keys.len(), visible, out.reborrow())
-        });
+        scratch.pieces.resize(1, with_kernel!(unit, k => Heads::scratch_len(k, &self)));
+        let scratch = scratch.pieces.as_mut_slice();
+        with_kernel!(unit, k => Heads::new(k, self, sequence, scratch).map(head, &mut out));
     }
 
     #[track_caller]
@@ -168,36 +156,16 @@ impl Attention<'_> {
         let (queries, keys) = (self.queries.range(sequence).len(), self.keys.range(sequence).len());
         queries * keys * (self.q.cols() + self.v.cols())
     }
+}
 
-    /// Floats that one piece of work needs: packed keys, packed values, scores.
-    #[inline(always)]
-    fn scratch_len<S: Simd>(&self, s: S) -> usize {
-        let keys = self.keys.longest();
-        let (d_k, d_v) = (self.q.cols() / self.heads, self.v.cols() / self.heads);
-        let floats = Layout::at(ByLanes(s, Fma), keys, d_k).len()
-            + Layout::at(ByLanes(s, Fma), d_v, keys).len()
-            + QUERY_BLOCK * keys;
-        // Each piece begins at a cache line.
-        floats.next_multiple_of(16)
-    }
-
-    /// K of one head, each element divided by √d_k, as the right operand of `Q Kᵀ`.
-    fn pack_keys(&self, layout: &Layout, sequence: usize, head: usize, packed: &mut [f32]) {
-        let d_k = layout.inputs;
-        let scale = (1.0 / (d_k as f64).sqrt()) as f32;
-        let first = self.keys.range(sequence).start;
-        for key in 0..layout.outputs {
-            let row = &self.k.row(first + key)[head * d_k..(head + 1) * d_k];
-            layout.pack_scaled(key, row, scale, packed);
-        }
-        layout.clear_tail(packed);
-    }
+fn attention_unit(arithmetic: Arithmetic) -> Unit {
+    Unit::for_attention(arithmetic.level(), arithmetic.precision())
 }
 
 /// A part of the work: some sequences, some heads.
 struct Part<'a> {
     of: Attention<'a>,
-    level: Level,
+    unit: Unit,
     sequences: Range<usize>,
     heads: Range<usize>,
 }
@@ -206,9 +174,9 @@ impl Part<'_> {
     /// Halves the part, by sequences first and by heads then, until there are `pieces`. `scratch`
     /// has a row for each; `out` has the rows of these sequences and the columns of these heads.
     fn share(self, pieces: usize, scratch: MatMut<'_>, out: MatMut<'_>) {
-        let Part { of, level, sequences, heads } = self;
+        let Part { of, unit, sequences, heads } = self;
         if pieces <= 1 || (sequences.len() <= 1 && heads.len() <= 1) {
-            return Part { of, level, sequences, heads }.run(scratch, out);
+            return Part { of, unit, sequences, heads }.run(scratch, out);
         }
         let half = pieces / 2;
         let (first_scratch, second_scratch) = scratch.split_rows(half);
@@ -217,25 +185,32 @@ impl Part<'_> {
             let middle = self.of.middle(&sequences, half, pieces);
             let rows = of.queries.range(middle).start - of.queries.range(sequences.start).start;
             (first_out, second_out) = out.split_rows(rows);
-            first = Part { of, level, sequences: sequences.start..middle, heads: heads.clone() };
-            second = Part { of, level, sequences: middle..sequences.end, heads };
+            first = Part { of, unit, sequences: sequences.start..middle, heads: heads.clone() };
+            second = Part { of, unit, sequences: middle..sequences.end, heads };
         } else {
             let middle = heads.start + (heads.len() * half / pieces).max(1);
             let d_v = of.v.cols() / of.heads;
             (first_out, second_out) = out.split_cols((middle - heads.start) * d_v);
-            first = Part { of, level, sequences: sequences.clone(), heads: heads.start..middle };
-            second = Part { of, level, sequences, heads: middle..heads.end };
+            first = Part { of, unit, sequences: sequences.clone(), heads: heads.start..middle };
+            second = Part { of, unit, sequences, heads: middle..heads.end };
         }
-        rayon::join(
+        join(
             || first.share(half, first_scratch, first_out),
             || second.share(pieces - half, second_scratch, second_out),
         );
     }
 
     fn run(self, mut scratch: MatMut<'_>, out: MatMut<'_>) {
-        let Part { of, level, sequences, heads } = self;
+        let Part { of, unit, sequences, heads } = self;
         let scratch = scratch.row_mut(0);
-        dispatch!(level, s => run_part(s, of, sequences, heads, scratch, out))
+        let first_row = of.queries.range(sequences.start).start;
+        let mut out = out;
+        for sequence in sequences {
+            let rows = of.queries.range(sequence);
+            let rows = rows.start - first_row..rows.end - first_row;
+            let out = out.reborrow().row_range(rows);
+            with_kernel!(unit, k => Heads::new(k, of, sequence, scratch).run(heads.clone(), out));
+        }
     }
 }
 
@@ -253,85 +228,6 @@ impl Attention<'_> {
             middle += 1;
         }
         middle
-    }
-}
-
-#[inline(always)]
-fn run_part<S: Simd>(
-    s: S,
-    of: Attention<'_>,
-    sequences: Range<usize>,
-    heads: Range<usize>,
-    scratch: &mut [f32],
-    mut out: MatMut<'_>,
-) {
-    let (d_k, d_v) = (of.q.cols() / of.heads, of.v.cols() / of.heads);
-    let first_row = of.queries.range(sequences.start).start;
-    for sequence in sequences {
-        let (queries, keys) = (of.queries.range(sequence), of.keys.range(sequence));
-        let k_layout = Layout::at(ByLanes(s, Fma), keys.len(), d_k);
-        let v_layout = Layout::at(ByLanes(s, Fma), d_v, keys.len());
-        let (packed_k, rest) = scratch.split_at_mut(k_layout.len());
-        let (packed_v, rest) = rest.split_at_mut(v_layout.len());
-        for head in heads.clone() {
-            let (cols_k, cols_v) = (head * d_k..(head + 1) * d_k, head * d_v..(head + 1) * d_v);
-            of.pack_keys(&k_layout, sequence, head, packed_k);
-            let v = of.v.row_range(keys.clone()).col_range(cols_v);
-            v_layout.pack_transposed(v, packed_v);
-            let k = Panels { layout: k_layout, data: bytemuck::cast_slice(packed_k) };
-            let v = Panels { layout: v_layout, data: bytemuck::cast_slice(packed_v) };
-            let visible = |query| of.mask.visible(query, queries.len(), keys.len());
-            for first in (0..queries.len()).step_by(QUERY_BLOCK) {
-                let rows = first..queries.len().min(first + QUERY_BLOCK);
-                let q = of.q.row_range(queries.start + rows.start..queries.start + rows.end);
-                let q = q.col_range(cols_k.clone());
-                let scores = &mut rest[..rows.len() * keys.len()];
-                let p = MatMut::new(scores, rows.len(), keys.len(), keys.len());
-                weights(s, q, first, k, keys.len(), visible, p);
-                let p = Mat::new(scores, rows.len(), keys.len(), keys.len());
-                let out_cols = (head - heads.start) * d_v..(head + 1 - heads.start) * d_v;
-                let out_rows =
-                    queries.start - first_row + rows.start..queries.start - first_row + rows.end;
-                let context = out.reborrow().row_range(out_rows).col_range(out_cols);
-                multiply(
-                    ByLanes(s, Fma),
-                    p.as_bytes(),
-                    v,
-                    0..v_layout.panels(),
-                    context,
-                    #[inline(always)]
-                    |_, _, _| {},
-                );
-            }
-        }
-    }
-}
-
-/// `p = softmax(q kᵀ)` for a block of queries of which the first is query `first`.
-#[inline(always)]
-fn weights<S: Simd>(
-    s: S,
-    q: Mat<'_>,
-    first: usize,
-    k: Panels<'_>,
-    keys: usize,
-    visible: impl Fn(usize) -> usize,
-    mut p: MatMut<'_>,
-) {
-    multiply(
-        ByLanes(s, Fma),
-        q.as_bytes(),
-        k,
-        0..k.layout.panels(),
-        p.reborrow(),
-        #[inline(always)]
-        |_, _, _| {},
-    );
-    for row in 0..q.rows() {
-        let visible = visible(first + row).min(keys);
-        let (seen, masked) = p.row_mut(row).split_at_mut(visible);
-        softmax_row(s, seen);
-        masked.fill(0.0);
     }
 }
 

@@ -1,13 +1,36 @@
 use proptest::prelude::*;
 
-use super::{Attention, AttentionScratch, Mask, QUERY_BLOCK};
-use crate::reference::{self, widen_matrix};
+use super::head::QUERY_BLOCK;
+use super::{Attention, AttentionScratch, Mask, attention_unit};
+use crate::reference;
 use crate::testing::{Edge, Guarded, Random, Tolerance, for_each_level};
-use crate::{Level, Mat, MatMut, Matrix, Segments};
+use crate::{Arithmetic, Level, Mat, MatMut, Matrix, Precision, Segments};
 
 /// The bits of all elements: zeros of different sign are different.
 fn bits(x: &Matrix<f32>) -> Vec<u32> {
     x.as_slice().iter().map(|x| x.to_bits()).collect()
+}
+
+/// The unit roundoff of bfloat16.
+const U_BF16: f64 = 1.0 / 256.0;
+
+/// Runs `test` with every kernel of attention: floats at every level, and bfloat16 where an
+/// instruction multiplies it, or is emulated.
+fn for_each_kernel(mut test: impl FnMut(Arithmetic)) {
+    for_each_level(|level| test(level.into()));
+    let mut levels = Level::available();
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    levels.extend(Level::emulated_amx());
+    let bf16 = levels.into_iter().map(|level| Arithmetic::new(level, Precision::Bf16));
+    let mut kernels = Vec::new();
+    for arithmetic in bf16 {
+        let name = attention_unit(arithmetic).name();
+        if name != attention_unit(arithmetic.level().into()).name() && !kernels.contains(&name) {
+            kernels.push(name);
+            test(arithmetic);
+        }
+    }
+    println!("attention in bf16 by {kernels:?}");
 }
 
 /// Queries, keys and values of packed sequences, with heads of d_k and d_v columns.
@@ -46,35 +69,44 @@ impl Case {
         }
     }
 
-    fn run(&self, level: Level) -> Matrix<f32> {
+    fn run(&self, arithmetic: impl Into<Arithmetic>) -> Matrix<f32> {
         let mut out = Matrix::from_fn(self.q.rows(), self.v.cols(), |_, _| f32::NAN);
-        self.attention().run(level, &mut AttentionScratch::default(), out.view_mut());
+        self.attention().run(arithmetic, &mut AttentionScratch::default(), out.view_mut());
         out
     }
 
     /// Each element is a mean of values, so its error is measured by the largest of them: the
-    /// scores err by some u |q| |k| / √d_k each, the weights by as much relatively.
-    fn check(&self, level: Level, tolerance: &mut Tolerance) {
-        let out = self.run(level);
+    /// scores err by some u |q| |k| / √d_k each, the weights by as much relatively. In bfloat16 the
+    /// reference is that of rounded operands; what is left is the rounding of the weights.
+    fn check(&self, arithmetic: Arithmetic, tolerance: &mut Tolerance) {
+        let bf16 = arithmetic.precision() == Precision::Bf16;
+        let out = self.run(arithmetic);
         let (d_k, d_v) = (self.q.cols() / self.heads, self.v.cols() / self.heads);
         for sequence in 0..self.queries.len() {
             let (queries, keys) = (self.queries.range(sequence), self.keys.range(sequence));
             for head in 0..self.heads {
                 let (cols_k, cols_v) = (head * d_k..(head + 1) * d_k, head * d_v..(head + 1) * d_v);
-                let part = |x: &Matrix<f32>, rows, cols| {
-                    widen_matrix(x.view().row_range(rows).col_range(cols))
+                let scale = (1.0 / (d_k as f64).sqrt()) as f32;
+                let part = |x: &Matrix<f32>, rows, cols, scale: f32| {
+                    let x = x.view().row_range(rows).col_range(cols);
+                    Matrix::from_fn(x.rows(), x.cols(), |row, col| match bf16 {
+                        true => half::bf16::from_f32(x.row(row)[col] * scale).to_f64(),
+                        false => f64::from(x.row(row)[col]),
+                    })
                 };
                 let exact = reference::attention(
-                    &part(&self.q, queries.clone(), cols_k.clone()),
-                    &part(&self.k, keys.clone(), cols_k),
-                    &part(&self.v, keys.clone(), cols_v.clone()),
-                    1.0 / (d_k as f64).sqrt(),
+                    &part(&self.q, queries.clone(), cols_k.clone(), 1.0),
+                    &part(&self.k, keys.clone(), cols_k, scale),
+                    &part(&self.v, keys.clone(), cols_v.clone(), 1.0),
+                    if bf16 { 1.0 } else { 1.0 / (d_k as f64).sqrt() },
                     self.mask == Mask::Causal,
                 );
+                // Values are below 1.5.
+                let limit = 2e-6 + if bf16 { 1.5 * U_BF16 } else { 0.0 };
                 for (i, row) in queries.clone().enumerate() {
                     for (j, col) in cols_v.clone().enumerate() {
                         let case = || format!("sequence {sequence} head {head} ({i}, {j})");
-                        tolerance.check(out.row(row)[col], exact.row(i)[j], 2e-6, case);
+                        tolerance.check(out.row(row)[col], exact.row(i)[j], limit, case);
                     }
                 }
             }
@@ -99,22 +131,22 @@ fn cases() -> Vec<Case> {
 
 #[test]
 fn contexts_are_those_of_the_reference() {
-    for_each_level(|level| {
-        let mut tolerance = Tolerance::new(format!("attention {level}"));
-        cases().iter().for_each(|case| case.check(level, &mut tolerance));
+    for_each_kernel(|arithmetic| {
+        let mut tolerance = Tolerance::new(format!("attention {arithmetic}"));
+        cases().iter().for_each(|case| case.check(arithmetic, &mut tolerance));
         tolerance.finish();
     });
 }
 
 #[test]
 fn bits_depend_on_neither_threads_nor_batch_mates() {
-    for_each_level(|level| {
+    for_each_kernel(|arithmetic| {
         let lengths = [(40, 40), (1, 1), (128, 128), (77, 77)];
         let case = Case::new(&lengths, 6, 32, 32, Mask::Full);
         let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let expected = pool(1).install(|| case.run(level));
+        let expected = pool(1).install(|| case.run(arithmetic));
         for threads in [2, 3, 5] {
-            let out = pool(threads).install(|| case.run(level));
+            let out = pool(threads).install(|| case.run(arithmetic));
             assert_eq!(bits(&out), bits(&expected), "{threads} threads");
         }
         for sequence in 0..lengths.len() {
@@ -127,9 +159,13 @@ fn bits_depend_on_neither_threads_nor_batch_mates() {
             let (q, k, v) = (part(&case.q), part(&case.k), part(&case.v));
             let keys = alone.clone();
             let alone = Case { q, k, v, heads: 6, queries: alone, keys, mask: Mask::Full };
-            let out = alone.run(level);
+            let out = alone.run(arithmetic);
             for (i, row) in rows.enumerate() {
-                assert_eq!(out.row(i), expected.row(row), "{level} sequence {sequence} row {i}");
+                assert_eq!(
+                    out.row(i),
+                    expected.row(row),
+                    "{arithmetic} sequence {sequence} row {i}"
+                );
             }
         }
     });
@@ -138,7 +174,7 @@ fn bits_depend_on_neither_threads_nor_batch_mates() {
 /// Sequences share scratch memory, packed operands and the rows of the result.
 #[test]
 fn a_nan_or_an_infinity_stays_in_its_sequence_and_head() {
-    for_each_level(|level| {
+    for_each_kernel(|arithmetic| {
         for bad in [f32::NAN, f32::INFINITY, 1e30] {
             let clean = Case::new(&[(9, 9), (33, 33), (70, 70), (5, 5)], 3, 20, 12, Mask::Full);
             let mut spoilt =
@@ -149,13 +185,17 @@ fn a_nan_or_an_infinity_stays_in_its_sequence_and_head() {
                 spoilt.k.row_mut(row)[head.clone()].fill(bad);
                 spoilt.v.row_mut(row)[12..24].fill(bad);
             }
-            let (out, expected) = (spoilt.run(level), clean.run(level));
+            let (out, expected) = (spoilt.run(arithmetic), clean.run(arithmetic));
             let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             for row in 0..out.rows() {
                 for head in 0..3 {
                     let part = |x: &Matrix<f32>| bits(&x.row(row)[head * 12..(head + 1) * 12]);
                     let same = part(&out) == part(&expected);
-                    assert_eq!(same, !sequence.contains(&row) || head != 1, "{level} {row} {head}");
+                    assert_eq!(
+                        same,
+                        !sequence.contains(&row) || head != 1,
+                        "{arithmetic} {row} {head}"
+                    );
                 }
             }
         }
@@ -164,7 +204,7 @@ fn a_nan_or_an_infinity_stays_in_its_sequence_and_head() {
 
 #[test]
 fn nothing_beyond_the_operands_is_touched() {
-    for_each_level(|level| {
+    for_each_kernel(|arithmetic| {
         for edge in Edge::BOTH {
             for (length, heads, d) in [(1, 1, 1), (5, 2, 3), (17, 1, 16), (66, 2, 20)] {
                 let case = Case::new(&[(length, length)], heads, d, d, Mask::Full);
@@ -176,8 +216,8 @@ fn nothing_beyond_the_operands_is_touched() {
                 let attention =
                     Attention { q: view(&q), k: view(&k), v: view(&v), ..case.attention() };
                 let target = MatMut::new(&mut out, length, cols, cols);
-                attention.run(level, &mut AttentionScratch::default(), target);
-                assert_eq!(&out[..], case.run(level).as_slice());
+                attention.run(arithmetic, &mut AttentionScratch::default(), target);
+                assert_eq!(&out[..], case.run(arithmetic).as_slice());
             }
         }
     });
@@ -185,34 +225,40 @@ fn nothing_beyond_the_operands_is_touched() {
 
 #[test]
 fn scratch_of_another_shape_leaves_no_trace() {
-    for_each_level(|level| {
+    for_each_kernel(|arithmetic| {
         let mut scratch = AttentionScratch::default();
         for case in cases() {
             scratch.pieces.fill(f32::NAN);
             let mut out = Matrix::zeros(case.q.rows(), case.v.cols());
-            case.attention().run(level, &mut scratch, out.view_mut());
-            assert_eq!(out, case.run(level));
+            case.attention().run(arithmetic, &mut scratch, out.view_mut());
+            assert_eq!(out, case.run(arithmetic));
         }
     });
 }
 
 #[test]
 fn maps_weigh_the_values_into_the_context() {
-    for_each_level(|level| {
+    for_each_kernel(|arithmetic| {
         for mask in [Mask::Full, Mask::Causal] {
             let case = Case::new(&[(4, 4), (70, 70)], 2, 8, 1, mask);
-            let out = case.run(level);
+            let out = case.run(arithmetic);
             for head in 0..2 {
                 let mut map = Matrix::from_fn(70, 70, |_, _| f32::NAN);
                 let mut scratch = AttentionScratch::default();
-                case.attention().map(level, 1, head, &mut scratch, map.view_mut());
+                case.attention().map(arithmetic, 1, head, &mut scratch, map.view_mut());
                 for query in 0..70 {
                     let weights = map.row(query);
                     let total: f64 = weights.iter().map(|&w| f64::from(w)).sum();
-                    assert!((total - 1.0).abs() < 1e-6, "{level} {total}");
+                    let bf16 = arithmetic.precision() == Precision::Bf16;
+                    let limit = if bf16 { 1.01 * U_BF16 } else { 1e-6 };
+                    assert!((total - 1.0).abs() < limit, "{arithmetic} {total}");
                     let unseen = &weights[if mask == Mask::Causal { query + 1 } else { 70 }..];
                     assert!(unseen.iter().all(|&w| w == 0.0));
-                    let values = (0..70).map(|key| f64::from(case.v.row(4 + key)[head]));
+                    let value = |key: usize| case.v.row(4 + key)[head];
+                    let values = (0..70).map(|key| match bf16 {
+                        true => half::bf16::from_f32(value(key)).to_f64(),
+                        false => f64::from(value(key)),
+                    });
                     let mean: f64 = values.zip(weights).map(|(v, &w)| v * f64::from(w)).sum();
                     assert!((mean - f64::from(out.row(4 + query)[head])).abs() < 1e-6);
                 }
@@ -242,10 +288,10 @@ proptest! {
     ) {
         let mask = if causal { Mask::Causal } else { Mask::Full };
         let case = Case::new(&lengths, heads, d_k, d_v, mask);
-        for level in Level::available() {
+        for_each_kernel(|arithmetic| {
             let mut tolerance = Tolerance::new("attention");
-            case.check(level, &mut tolerance);
+            case.check(arithmetic, &mut tolerance);
             tolerance.finish();
-        }
+        });
     }
 }

@@ -223,6 +223,16 @@ impl Unit {
         }
     }
 
+    /// The kernel of attention in `precision`: its operands change with each sequence, and are
+    /// worth packing in bfloat16 where an instruction multiplies it, but neither in pieces nor in
+    /// integers, whose scales would have to be found first.
+    pub(crate) fn for_attention(level: Level, precision: Precision) -> Unit {
+        match (precision, Unit::new(level, Precision::Bf16)) {
+            (Precision::F32, _) | (_, Unit::Widen(_)) => Unit::Fma(level.0),
+            (_, bf16) => bf16,
+        }
+    }
+
     /// The kernel for weights that this one cannot take: numbers that have no pieces.
     pub(crate) fn without_pieces(self) -> Unit {
         match self {

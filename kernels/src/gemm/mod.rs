@@ -14,7 +14,7 @@ pub(crate) mod bodies;
 #[cfg(target_arch = "x86_64")]
 mod by_tiles;
 mod epilogue;
-mod form;
+pub(crate) mod form;
 pub(crate) mod kernel;
 mod matmul;
 pub(crate) mod multiply;

@@ -219,23 +219,39 @@ mod tests {
         }
     }
 
+    /// Floats and pairs of bfloat16, as attention packs them.
     #[test]
-    fn all_ways_of_packing_floats_agree() {
-        for level in Level::available() {
-            for (outputs, inputs) in [(1, 1), (5, 3), (48, 129), (77, 256), (16, 0)] {
+    fn all_ways_of_packing_agree() {
+        for arithmetic in Arithmetic::available() {
+            for (outputs, inputs) in [(1, 1), (5, 3), (48, 129), (77, 257), (16, 0)] {
                 let weight = weight(outputs, inputs);
-                let transposed = Matrix::from_fn(inputs, outputs, |r, c| weight.row(c)[r]);
-                let packed = PackedMatrix::new(level, weight.view());
-                let expected: &[f32] = cast_slice(packed.data.as_slice());
-                let mut data = vec![f32::NAN; packed.layout.len()];
-                packed.layout.pack_transposed(transposed.view(), &mut data);
-                assert_eq!(data, expected, "{level} {outputs} x {inputs}");
-                let mut data = vec![f32::NAN; packed.layout.len()];
-                for row in 0..outputs {
-                    packed.layout.pack_scaled(row, weight.row(row), 1.0, &mut data);
+                let packed = PackedMatrix::new(arithmetic, weight.view());
+                let layout = packed.layout;
+                let bits = |x: f32| u32::from(half::bf16::from_f32(x).to_bits());
+                let group = |row: usize, k: usize| match packed.unit().shape().form {
+                    Form::F32 => weight.row(row)[k].to_bits(),
+                    _ => {
+                        bits(weight.row(row)[k])
+                            | weight.row(row).get(k + 1).map_or(0, |&x| bits(x) << 16)
+                    }
+                };
+                let step = packed.unit().shape().group;
+                if !matches!(packed.unit().shape().form, Form::F32 | Form::Bf16) {
+                    continue;
                 }
-                packed.layout.clear_tail(&mut data);
-                assert_eq!(data, expected, "{level} {outputs} x {inputs}");
+                let expected: &[u32] = cast_slice(packed.data.as_slice());
+                let mut data = vec![u32::MAX; expected.len()];
+                layout.pack_transposed(&mut data, |k, columns, out: &mut [u32]| {
+                    columns.zip(out).for_each(|(column, out)| *out = group(column, k));
+                });
+                assert_eq!(data, expected, "{arithmetic} {outputs} x {inputs}");
+                let mut data = vec![u32::MAX; expected.len()];
+                for row in 0..outputs {
+                    let groups = (0..inputs).step_by(step).map(|k| group(row, k));
+                    layout.pack_groups(row, groups, &mut data);
+                }
+                layout.clear_tail(&mut data);
+                assert_eq!(data, expected, "{arithmetic} {outputs} x {inputs}");
             }
         }
     }

@@ -1,9 +1,10 @@
 //! The order in which kernels read their right operand.
 
+use std::ops::Range;
+
 use bytemuck::Pod;
 
 use super::kernel::{Kernel, Shape};
-use crate::matrix::Mat;
 
 /// How a matrix W of shape (outputs, inputs) is laid out for `y = x Wᵀ` by one kernel.
 ///
@@ -117,43 +118,56 @@ impl Layout {
         self.for_each_input(output, piece, |k, offset| row[k] = packed[offset]);
     }
 
-    /// Packs row `output` of W, each element times `scale`, for kernels without groups.
-    pub(crate) fn pack_scaled(&self, output: usize, row: &[f32], scale: f32, packed: &mut [f32]) {
-        let p = output / self.shape.width;
+    /// Packs row `output` of W, given and kept group by group; `groups` has those that fill K up, too.
+    #[inline(always)]
+    pub(crate) fn pack_groups<G>(
+        &self,
+        output: usize,
+        groups: impl Iterator<Item = G>,
+        packed: &mut [G],
+    ) {
+        let p = self.panel_of(output);
         let (column, width) = (output - self.start(p), self.width(p));
+        let mut groups = groups;
         for block in self.blocks() {
-            let (first, depth) = block;
-            let start = self.offset(block, p) + column;
+            let start = self.offset(block, p) / self.shape.group + column;
             let targets = packed[start..].iter_mut().step_by(width);
-            targets.zip(&row[first..first + depth]).for_each(|(to, &from)| *to = from * scale);
+            let targets = targets.take(block.1 / self.shape.group);
+            targets.zip(&mut groups).for_each(|(to, group)| *to = group);
         }
     }
 
-    /// Packs the whole of Wᵀ, of shape (inputs, outputs), for kernels without groups.
-    pub(crate) fn pack_transposed(&self, transposed: Mat<'_>, packed: &mut [f32]) {
+    /// Packs the whole of Wᵀ, group by group: `fill(k, columns, out)` writes the groups that begin
+    /// with input `k`, of some columns.
+    #[inline(always)]
+    pub(crate) fn pack_transposed<G: Pod>(
+        &self,
+        packed: &mut [G],
+        mut fill: impl FnMut(usize, Range<usize>, &mut [G]),
+    ) {
+        let group = self.shape.group;
         for block in self.blocks() {
             let (first, depth) = block;
             for p in 0..self.panels() {
                 let (column, width) = (self.start(p), self.width(p));
                 let valid = width.min(self.outputs - column);
-                let rows = packed[self.offset(block, p)..].chunks_exact_mut(width);
-                for (k, to) in rows.take(depth).enumerate() {
-                    let from = &transposed.row(first + k)[column..column + valid];
-                    to[..valid].copy_from_slice(from);
-                    to[valid..].fill(0.0);
+                let rows = packed[self.offset(block, p) / group..].chunks_exact_mut(width);
+                for (row, to) in rows.take(depth / group).enumerate() {
+                    fill(first + row * group, column..column + valid, &mut to[..valid]);
+                    to[valid..].fill(G::zeroed());
                 }
             }
         }
     }
 
-    /// Sets the columns beyond the last output, which the tile computes and nobody reads, for
-    /// kernels without groups.
-    pub(crate) fn clear_tail(&self, packed: &mut [f32]) {
+    /// Sets the columns beyond the last output, which the tile computes and nobody reads.
+    pub(crate) fn clear_tail<G: Pod>(&self, packed: &mut [G]) {
         let Some(p) = self.panels().checked_sub(1) else { return };
         let (valid, width) = (self.outputs - self.start(p), self.width(p));
         for block in self.blocks() {
-            let rows = packed[self.offset(block, p)..].chunks_exact_mut(width);
-            rows.take(block.1).for_each(|row| row[valid..].fill(0.0));
+            let rows = packed[self.offset(block, p) / self.shape.group..].chunks_exact_mut(width);
+            let rows = rows.take(block.1 / self.shape.group);
+            rows.for_each(|row| row[valid..].fill(G::zeroed()));
         }
     }
 }

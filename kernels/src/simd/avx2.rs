@@ -324,6 +324,14 @@ impl F32s for Lanes {
     }
 
     #[inline(always)]
+    fn pair_bf16(self, odd: Lanes) -> Lanes {
+        op!({
+            let odd = _mm256_slli_epi32::<16>(bf16_bits(odd));
+            Lanes(_mm256_castsi256_ps(_mm256_or_si256(odd, bf16_bits(self))))
+        })
+    }
+
+    #[inline(always)]
     fn store_bf16(self, out: &mut [u16]) {
         let n = out.len().min(8);
         out[..n].copy_from_slice(bytemuck::cast_slice(&low_halves(bf16_bits(self))[..n]));

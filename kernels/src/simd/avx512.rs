@@ -318,6 +318,14 @@ impl F32s for Lanes {
     }
 
     #[inline(always)]
+    fn pair_bf16(self, odd: Lanes) -> Lanes {
+        op!({
+            let odd = _mm512_slli_epi32::<16>(bf16_bits(odd));
+            Lanes(_mm512_castsi512_ps(_mm512_or_si512(odd, bf16_bits(self))))
+        })
+    }
+
+    #[inline(always)]
     fn store_bf16(self, out: &mut [u16]) {
         let mask = prefix(out.len().min(16));
         // SAFETY: the vector proves the instruction set; the masked store writes only lanes that

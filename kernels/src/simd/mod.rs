@@ -161,6 +161,9 @@ pub(crate) trait F32s:
     fn int_to_float(self) -> Self;
     /// The nearest bfloat16, ties to even; NaN stays NaN.
     fn round_bf16(self) -> Self;
+    /// The bits of two bfloat16 in each lane, the nearest to `self` below those to `odd`: of no
+    /// meaning as a number.
+    fn pair_bf16(self, odd: Self) -> Self;
     /// Writes the nearest bfloat16, as [`F32s::round_bf16`], of as many lanes as `out` has
     /// elements, at most all.
     fn store_bf16(self, out: &mut [u16]);

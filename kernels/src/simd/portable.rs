@@ -251,6 +251,13 @@ impl F32s for Lanes {
     }
 
     #[inline(always)]
+    fn pair_bf16(self, odd: Lanes) -> Lanes {
+        let even: u32x8 = bytemuck::cast(self.round_bf16().0);
+        let odd: u32x8 = bytemuck::cast(odd.round_bf16().0);
+        Lanes(bytemuck::cast(odd | (even >> 16)))
+    }
+
+    #[inline(always)]
     fn store_bf16(self, out: &mut [u16]) {
         let rounded: [u32; 8] = bytemuck::cast(self.round_bf16().0);
         out.iter_mut().zip(rounded).for_each(|(out, x)| *out = (x >> 16) as u16);
