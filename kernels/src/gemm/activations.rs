@@ -273,11 +273,8 @@ fn convert_row<S: Simd>(s: S, shape: Shape, x: &[f32], out: &mut [u8]) -> f32 {
     let (row, rest) = out.split_at_mut(bytes * form.pieces());
     rest.fill(0);
     row.chunks_exact_mut(bytes.max(1)).for_each(|piece| piece[x.len() * form.bytes()..].fill(0));
-    if form.by_rows() {
-        return form.convert_row(s, x, row);
-    }
-    form.convert(s, x, &mut row[..x.len() * form.bytes()]);
-    0.0
+    let whole = if form.pieces() > 1 { row } else { &mut row[..x.len() * form.bytes()] };
+    form.convert_any(s, x, whole)
 }
 
 /// The left operand of a product: floats, or [`Activations`], which are already in the form that

@@ -86,10 +86,30 @@ impl Form {
         }
     }
 
+    /// The form in which the weights of a product are held, before they are packed: where rows of
+    /// x are widened beforehand, weights are widened in registers.
+    pub(crate) const fn of_weights(self) -> Form {
+        match self {
+            Form::RoundedF32 => Form::Bf16,
+            Form::I16 | Form::U8 => Form::I8,
+            other => other,
+        }
+    }
+
+    /// Converts a whole row of any form, and returns what there is to know of it.
+    #[inline(always)]
+    pub(crate) fn convert_any<S: Simd>(self, s: S, x: &[f32], out: &mut [u8]) -> f32 {
+        if self.by_rows() {
+            return self.convert_row(s, x, out);
+        }
+        self.convert(s, x, out);
+        0.0
+    }
+
     /// Converts a whole row of a form that goes by rows, and returns what there is to know of it.
     /// `out` has room for the row, or for each of its pieces.
     #[inline(always)]
-    pub(crate) fn convert_row<S: Simd>(self, s: S, x: &[f32], out: &mut [u8]) -> f32 {
+    fn convert_row<S: Simd>(self, s: S, x: &[f32], out: &mut [u8]) -> f32 {
         if self != Form::Pieces {
             return self.quantize(s, x, out);
         }

@@ -6,7 +6,7 @@ use super::epilogue::Dequantize;
 use super::form::Form;
 use super::kernel::Unit;
 use super::panels::{Layout, Panels};
-use super::pieces::{PIECES, ordinary, split};
+use super::pieces::ordinary;
 use crate::matrix::{Mat, Matrix};
 use crate::precision::Arithmetic;
 use crate::simd::dispatch;
@@ -68,34 +68,38 @@ impl PackedMatrix {
         if shape.form.scaled() {
             assert!(inputs <= MAX_INT8_INPUTS, "{inputs} inputs of an int8 product");
         }
-        let mut integers = vec![0; inputs];
-        let mut halves = vec![vec![0; inputs]; PIECES];
+        // A row of W in the form of a left operand, which holds the same numbers.
+        let form = shape.form.of_weights();
+        let mut converted = Matrix::<u8>::zeros(form.pieces(), inputs * form.bytes());
         for output in 0..outputs {
             let row = row(output);
             assert_eq!(row.len(), inputs, "elements in row {output} of a weight");
-            let packed = data.as_mut_slice();
-            match shape.form {
-                Form::F32 => layout.pack_row::<f32>(output, 0, row, cast_slice_mut(packed)),
-                Form::RoundedF32 | Form::Bf16 => {
-                    round(row, &mut halves[0]);
-                    layout.pack_row::<u16>(output, 0, &halves[0], cast_slice_mut(packed));
+            let about = dispatch!(arithmetic.level(), s => form.convert_any(s, row, converted.as_mut_slice()));
+            for piece in 0..form.pieces() {
+                let (row, packed) = (converted.row(piece), data.as_mut_slice());
+                match form.bytes() {
+                    4 => layout.pack_row::<u32>(
+                        output,
+                        piece,
+                        cast_slice(row),
+                        cast_slice_mut(packed),
+                    ),
+                    2 => layout.pack_row::<u16>(
+                        output,
+                        piece,
+                        cast_slice(row),
+                        cast_slice_mut(packed),
+                    ),
+                    _ => layout.pack_row::<u8>(output, piece, row, packed),
                 }
-                Form::Pieces => {
-                    let [p0, p1, p2] = halves.as_mut_slice() else { unreachable!("three pieces") };
-                    dispatch!(arithmetic.level(), s => split(s, row, [p0, p1, p2]));
-                    for (piece, halves) in halves.iter().enumerate() {
-                        layout.pack_row::<u16>(output, piece, halves, cast_slice_mut(packed));
-                    }
-                }
-                Form::I16 | Form::U8 | Form::I8 => {
-                    scales.push(quantize(row, &mut integers));
-                    if shape.form.offset() != 0 {
-                        let sum: i32 = integers.iter().map(|&q| i32::from(q)).sum();
-                        // Sums are taken modulo 2^32 until this is taken off again.
-                        excess.push(sum.wrapping_mul(shape.form.offset()));
-                    }
-                    layout.pack_row::<i8>(output, 0, &integers, cast_slice_mut(packed));
-                }
+            }
+            if form.scaled() {
+                scales.push(about);
+            }
+            if shape.form.offset() != 0 {
+                let sum: i32 = converted.row(0).iter().map(|&q| i32::from(q as i8)).sum();
+                // Sums are taken modulo 2^32 until this is taken off again.
+                excess.push(sum.wrapping_mul(shape.form.offset()));
             }
         }
         PackedMatrix { arithmetic, unit, layout, data, scales, excess }
@@ -163,27 +167,6 @@ impl PackedMatrix {
     pub(crate) fn dequantize(&self, row: f32) -> Dequantize<'_> {
         Dequantize { row, columns: &self.scales, excess: &self.excess }
     }
-}
-
-/// The nearest bfloat16, ties to even.
-fn round(row: &[f32], out: &mut [u16]) {
-    out.iter_mut().zip(row).for_each(|(out, &x)| *out = half::bf16::from_f32(x).to_bits());
-}
-
-/// The nearest integers to `row / scale`, ties to even, and the scale.
-fn quantize(row: &[f32], out: &mut [i8]) -> f32 {
-    if !row.iter().all(|x| x.is_finite()) {
-        out.fill(0);
-        return f32::NAN;
-    }
-    let largest = row.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
-    let inverse = 127.0 / largest;
-    if !inverse.is_finite() {
-        out.fill(0);
-        return 0.0;
-    }
-    out.iter_mut().zip(row).for_each(|(q, &x)| *q = (x * inverse).round_ties_even() as i8);
-    largest / 127.0
 }
 
 impl std::fmt::Debug for PackedMatrix {

@@ -89,9 +89,10 @@ impl Layout {
         for block in self.blocks() {
             let piece = piece * block.1 * width;
             let start = self.offset(block, p) + piece + column * group;
-            for k in block.0..self.inputs.min(block.0 + block.1) {
-                let inside = k - block.0;
-                f(k, start + inside / group * width * group + inside % group);
+            let end = self.inputs.min(block.0 + block.1);
+            for (row, first) in (block.0..end).step_by(group).enumerate() {
+                let offset = start + row * width * group;
+                (0..group.min(end - first)).for_each(|i| f(first + i, offset + i));
             }
         }
     }
