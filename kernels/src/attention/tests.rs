@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::head::QUERY_BLOCK;
 use super::{Attention, AttentionScratch, Mask, attention_unit};
 use crate::reference;
-use crate::testing::{Edge, Guarded, Random, Tolerance, for_each_level};
+use crate::testing::{Edge, Guarded, Random, Tolerance, all_arithmetics, for_each_level};
 use crate::{Arithmetic, Level, Mat, MatMut, Matrix, Precision, Segments};
 
 /// The bits of all elements: zeros of different sign are different.
@@ -18,14 +18,11 @@ const U_BF16: f64 = 1.0 / 256.0;
 /// instruction multiplies it, or is emulated.
 fn for_each_kernel(mut test: impl FnMut(Arithmetic)) {
     for_each_level(|level| test(level.into()));
-    let mut levels = Level::available();
-    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-    levels.extend(Level::emulated_amx());
-    let bf16 = levels.into_iter().map(|level| Arithmetic::new(level, Precision::Bf16));
     let mut kernels = Vec::new();
-    for arithmetic in bf16 {
+    for arithmetic in all_arithmetics() {
         let name = attention_unit(arithmetic).name();
-        if name != attention_unit(arithmetic.level().into()).name() && !kernels.contains(&name) {
+        let floats = attention_unit(arithmetic.level().into()).name();
+        if arithmetic.precision() == Precision::Bf16 && name != floats && !kernels.contains(&name) {
             kernels.push(name);
             test(arithmetic);
         }

@@ -315,18 +315,15 @@ fn converted_activations_have_the_bits_of_floats() {
     });
 }
 
-/// Every kernel, and those of the tile unit by emulation where the machine has none: few and small
-/// products then, since an emulated instruction takes a hundred thousand times as long.
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+/// The kernels of the tile unit where the machine has none: few and small products. Where it has one
+/// the tests above run them too.
 mod tiles {
     use super::*;
+    use crate::testing::emulated_arithmetics;
 
-    fn arithmetics() -> Vec<Arithmetic> {
-        let Some(level) = Level::emulated_amx() else {
-            println!("no AVX512-BF16 here: the kernels of the tile unit are not tested");
-            return Vec::new();
-        };
-        Precision::ALL.map(|precision| Arithmetic::new(level, precision)).to_vec()
+    fn tiles() -> Vec<Arithmetic> {
+        let here = Arithmetic::available().into_iter().filter(|one| one.level().name() == "amx");
+        here.chain(emulated_arithmetics()).collect()
     }
 
     /// Shapes around each constant of the kernels: tiles of 16, panels of 32, K in 32, 64 and in
@@ -350,7 +347,7 @@ mod tiles {
 
     #[test]
     fn products_are_within_their_bounds() {
-        for arithmetic in arithmetics() {
+        for arithmetic in tiles() {
             let mut tolerance = Tolerance::new(format!("matmul {arithmetic} by tiles"));
             for (rows, outputs, inputs) in SHAPES {
                 let (x, w) = (random(rows, inputs, 1), random(outputs, inputs, 2));
@@ -362,7 +359,7 @@ mod tiles {
 
     #[test]
     fn int8_has_the_bits_of_the_other_levels() {
-        for arithmetic in arithmetics() {
+        for arithmetic in tiles() {
             if arithmetic.precision() == Precision::Int8 {
                 for (rows, outputs, inputs) in SHAPES {
                     let (x, w) = (random(rows, inputs, 3), random(outputs, inputs, 4));
@@ -376,7 +373,7 @@ mod tiles {
 
     #[test]
     fn bits_depend_on_neither_threads_nor_other_rows() {
-        for arithmetic in arithmetics() {
+        for arithmetic in tiles() {
             let (x, w) = (random(70, 150, 5), random(75, 150, 6));
             let expected = in_pool(1, || product(arithmetic, &x, &w));
             for threads in [2, 3] {
@@ -393,7 +390,7 @@ mod tiles {
 
     #[test]
     fn converted_activations_have_the_bits_of_floats() {
-        for arithmetic in arithmetics() {
+        for arithmetic in tiles() {
             let (x, w, next) = (random(19, 40, 7), random(45, 40, 8), random(17, 45, 9));
             let bias = vec![0.25; 45];
             let epilogue = Epilogue::BiasActivation(&bias, Activation::Gelu);
@@ -414,7 +411,7 @@ mod tiles {
 
     #[test]
     fn packing_loses_nothing_in_f32() {
-        for arithmetic in arithmetics() {
+        for arithmetic in tiles() {
             if arithmetic.precision() == Precision::F32 {
                 let w = random(37, 150, 10);
                 assert_eq!(PackedMatrix::new(arithmetic, w.view()).unpack(), w);
@@ -426,7 +423,7 @@ mod tiles {
     /// ends of the range, and whatever is not a number.
     #[test]
     fn f32_keeps_its_bound_where_pieces_are_hard() {
-        for arithmetic in arithmetics() {
+        for arithmetic in tiles() {
             if arithmetic.precision() != Precision::F32 {
                 continue;
             }
@@ -476,7 +473,7 @@ mod tiles {
 
     #[test]
     fn what_is_no_number_stays_in_its_row() {
-        for arithmetic in arithmetics() {
+        for arithmetic in tiles() {
             let (mut x, w) = (random(20, 70, 14), random(33, 70, 15));
             let clean = product(arithmetic, &x, &w);
             x.row_mut(7)[69] = f32::NAN;
@@ -499,7 +496,7 @@ mod tiles {
 
     #[test]
     fn nothing_beyond_the_result_is_touched() {
-        for arithmetic in arithmetics() {
+        for arithmetic in tiles() {
             for edge in Edge::BOTH {
                 for (rows, outputs, inputs) in [(1, 1, 1), (16, 32, 64), (17, 33, 65), (3, 50, 40)]
                 {

@@ -1,6 +1,6 @@
 //! Every level in turn.
 
-use crate::{Arithmetic, Level};
+use crate::{Arithmetic, Level, Precision};
 
 /// The environment variable that names a level without which the tests must fail, such as
 /// `avx512`: for machines that are known to have it.
@@ -32,6 +32,27 @@ pub fn for_each_arithmetic(mut test: impl FnMut(Arithmetic)) {
     }
     let names: Vec<_> = all.iter().map(|one| format!("{one} ({})", one.instruction())).collect();
     println!("products run: {names:?}; levels missing here: {:?}", Level::missing());
+}
+
+/// Every kernel of products that there is, but those of levels that this machine does not have and
+/// that cannot be emulated. An emulated instruction takes a hundred thousand times as long: this is
+/// for small models and few products.
+pub fn all_arithmetics() -> Vec<Arithmetic> {
+    let mut all = Arithmetic::available();
+    all.extend(emulated_arithmetics());
+    all
+}
+
+/// The kernels of the tile unit, if the machine does not have it but it can be emulated.
+pub fn emulated_arithmetics() -> Vec<Arithmetic> {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if Level::missing().contains(&"amx")
+        && let Some(level) = Level::emulated_amx()
+    {
+        println!("levels emulated: [\"amx\"]");
+        return Precision::ALL.map(|precision| Arithmetic::new(level, precision)).to_vec();
+    }
+    Vec::new()
 }
 
 fn check_required(required: &str, levels: &[Level]) {

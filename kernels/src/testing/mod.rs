@@ -1,7 +1,8 @@
 //! What the tests of this crate and of the crates above it share; behind the feature `testing`.
 //!
 //! - [`for_each_level`] runs a test at every level of the machine and says which are missing.
-//! - [`for_each_arithmetic`] does so with every kernel of products.
+//! - [`for_each_arithmetic`] does so with every kernel of products, [`all_arithmetics`] has those
+//!   of the tile unit as well, emulated if need be.
 //! - [`Guarded`] is memory that faults one element before its beginning and one after its end.
 //! - [`Tolerance`] compares with an exact result, element by element, and reports the worst case.
 //! - [`Random`] makes the same numbers on every machine.
@@ -14,7 +15,10 @@ mod random;
 mod tolerance;
 
 pub use guard::{Edge, Guarded};
-pub use levels::{REQUIRE_LEVEL_VARIABLE, for_each_arithmetic, for_each_level};
+pub use levels::{
+    REQUIRE_LEVEL_VARIABLE, all_arithmetics, emulated_arithmetics, for_each_arithmetic,
+    for_each_level,
+};
 pub use random::Random;
 pub use tolerance::{Tolerance, U, max_ulps, ulp};
 
