@@ -64,7 +64,7 @@ pub use gemm::{Activations, Epilogue, Left, MAX_INT8_INPUTS, PackedMatrix, matmu
 pub use layer_norm::{add_layer_norm, layer_norm, layer_norm_in_place};
 pub use level::{LEVEL_VARIABLE, Level, UnknownLevel};
 pub use matrix::{Element, InvalidSegments, Mat, MatMut, Matrix, Segments};
-pub use parallel::share_rows;
+pub use parallel::{share_rows, threads};
 pub use peak::{fma_peak, peak};
 pub use pool::{max_rows, mean_rows};
 pub use precision::{Arithmetic, Precision, UnknownPrecision};

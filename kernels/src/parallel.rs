@@ -13,9 +13,14 @@ pub fn share_rows<T: Send>(x: MatMut<'_, T>, f: impl Fn(usize, MatMut<'_, T>) + 
     halve(0, x, step, &f);
 }
 
+/// How many threads share the work of a kernel that is called here.
+pub fn threads() -> usize {
+    rayon::current_num_threads()
+}
+
 /// How many rows of a matrix each thread takes.
 pub(crate) fn rows_per_thread(rows: usize, cols: usize) -> usize {
-    let pieces = rayon::current_num_threads().min(rows * cols / WORTH_A_THREAD).max(1);
+    let pieces = threads().min(rows * cols / WORTH_A_THREAD).max(1);
     rows.div_ceil(pieces).max(1)
 }
 

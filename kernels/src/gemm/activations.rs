@@ -35,7 +35,8 @@ pub struct Activations {
     arithmetic: Arithmetic,
     values: Matrix<f32>,
     shape: Shape,
-    /// The rows in the shape's form, as many as whole tiles have; empty for [`Form::F32`].
+    /// The rows in the shape's form, and behind them those that fill up a tile; empty for
+    /// [`Form::F32`].
     converted: Matrix<u8>,
     /// What there is to know of each row, where the form goes by rows.
     scales: Matrix<f32>,
@@ -67,7 +68,7 @@ impl Activations {
         self.arithmetic = arithmetic;
         self.values.resize(rows, cols);
         let bytes = if shape.form == Form::F32 { 0 } else { row_bytes(shape, cols) };
-        self.converted.resize(rows.next_multiple_of(shape.row_multiple), bytes);
+        self.converted.resize(rows + shape.slack(), bytes);
         self.scales.resize(rows, usize::from(shape.form.by_rows()));
         self.shape = shape;
     }
@@ -335,7 +336,22 @@ impl<'a> Left<'a> {
             _ => return None,
         };
         let scales = if shape.form.by_rows() { self.scales } else { &[] };
-        Some(Ready { rows, scales, values: self.values })
+        Some(Ready { rows, slack: shape.slack(), scales, values: self.values })
+    }
+
+    /// The rows in `range`.
+    ///
+    /// # Panics
+    /// If there are not that many.
+    #[track_caller]
+    pub fn row_range(self, range: Range<usize>) -> Left<'a> {
+        let values = self.values.row_range(range.clone());
+        let scales = if self.scales.is_empty() { self.scales } else { &self.scales[range.clone()] };
+        let converted = match self.shape.form {
+            Form::F32 => Mat::new(&[], values.rows(), 0, 0),
+            _ => self.converted.row_range(range.start..range.end + self.shape.slack()),
+        };
+        Left { values, shape: self.shape, converted, scales }
     }
 
     /// The floats.
@@ -347,8 +363,9 @@ impl<'a> Left<'a> {
 /// Rows in the form that a kernel reads.
 #[derive(Clone, Copy)]
 pub(crate) struct Ready<'a> {
-    /// The bytes of each row, at least those of the padded inputs; as many rows as whole tiles have.
+    /// The bytes of each row, at least those of the padded inputs, and `slack` rows behind the last.
     pub(crate) rows: Mat<'a, u8>,
+    slack: usize,
     /// What there is to know of each row, where the form goes by rows.
     pub(crate) scales: &'a [f32],
     /// The floats.
@@ -356,11 +373,10 @@ pub(crate) struct Ready<'a> {
 }
 
 impl Ready<'_> {
-    /// The rows in `range`, and with the last of them what fills up its tile.
+    /// The rows in `range`, and the slack behind them: other rows, or the slack of the whole.
     pub(crate) fn row_range(self, range: Range<usize>) -> Self {
         let scales = if self.scales.is_empty() { self.scales } else { &self.scales[range.clone()] };
-        let end = if range.end == self.values.rows() { self.rows.rows() } else { range.end };
-        let rows = self.rows.row_range(range.start..end);
-        Ready { rows, scales, values: self.values.row_range(range) }
+        let rows = self.rows.row_range(range.start..range.end + self.slack);
+        Ready { rows, slack: self.slack, scales, values: self.values.row_range(range) }
     }
 }

@@ -72,6 +72,11 @@ impl Shape {
     pub(crate) fn row_bytes(self, cols: usize) -> usize {
         cols.next_multiple_of(self.multiple) * self.form.bytes()
     }
+
+    /// The rows that the left operand has behind its last: a tile may need so many.
+    pub(crate) fn slack(self) -> usize {
+        self.row_multiple - 1
+    }
 }
 
 impl Default for Shape {

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{Activations, Epilogue, PackedMatrix, matmul, matmul_into};
+use super::{Activations, Epilogue, Left, PackedMatrix, matmul, matmul_into};
 use crate::reference::{self, transpose, widen_matrix};
 use crate::testing::{Edge, Guarded, Random, Tolerance, U, for_each_arithmetic};
 use crate::{Activation, Arithmetic, Level, Mat, MatMut, Matrix, Precision};
@@ -406,6 +406,25 @@ mod tiles {
             let mut y = Matrix::zeros(19, 17);
             matmul(&activations, &next, Epilogue::Store, y.view_mut());
             assert_eq!(bits(&y), bits(&expected), "{arithmetic}");
+        }
+    }
+
+    /// A tile reads rows behind the last of its operand: there are some, wherever that ends.
+    #[test]
+    fn any_range_of_rows_has_the_bits_of_the_whole() {
+        for arithmetic in tiles() {
+            let (x, w) = (random(37, 40, 21), random(20, 40, 22));
+            let expected = product(arithmetic, &x, &w);
+            let w = PackedMatrix::new(arithmetic, w.view());
+            let x = Activations::from_rows(arithmetic, x.view());
+            for range in [0..37, 0..1, 1..17, 15..20, 17..37, 36..37, 20..20] {
+                let mut y = Matrix::zeros(range.len(), 20);
+                let part = Left::from(&x).row_range(range.clone());
+                matmul(part, &w, Epilogue::Store, y.view_mut());
+                for (row, of_all) in range.enumerate() {
+                    assert_eq!(y.row(row), expected.row(of_all), "{arithmetic} row {of_all}");
+                }
+            }
         }
     }
 
