@@ -12,6 +12,7 @@ use crate::gemm::multiply::multiply;
 use crate::gemm::panels::{Layout, Panels};
 use crate::level::Level;
 use crate::matrix::{Mat, MatMut, Matrix, Segments};
+use crate::parallel::join;
 use crate::simd::{Simd, dispatch};
 use crate::softmax::softmax_row;
 
@@ -215,7 +216,7 @@ impl Part<'_> {
             first = Part { of, level, sequences: sequences.clone(), heads: heads.start..middle };
             second = Part { of, level, sequences, heads: middle..heads.end };
         }
-        rayon::join(
+        join(
             || first.share(half, first_scratch, first_out),
             || second.share(pieces - half, second_scratch, second_out),
         );

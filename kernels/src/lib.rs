@@ -35,6 +35,7 @@
 
 mod activation;
 mod attention;
+mod denormals;
 mod embedding;
 mod gemm;
 mod layer_norm;
@@ -56,12 +57,13 @@ pub mod testing;
 
 pub use activation::Activation;
 pub use attention::{Attention, AttentionScratch, Mask};
+pub use denormals::flush_denormals;
 pub use embedding::{Lookup, embedding_sum, gather};
 pub use gemm::{Epilogue, PackedMatrix, matmul};
 pub use layer_norm::{add_layer_norm, layer_norm, layer_norm_in_place};
 pub use level::{LEVEL_VARIABLE, Level, UnknownLevel};
 pub use matrix::{Element, InvalidSegments, Mat, MatMut, Matrix, Segments};
-pub use parallel::share_rows;
+pub use parallel::{crew, join, share_rows};
 pub use peak::fma_peak;
 pub use pool::{max_rows, mean_rows};
 pub use softmax::{log_softmax, softmax};
