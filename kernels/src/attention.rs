@@ -14,7 +14,7 @@ use self::head::Heads;
 use crate::gemm::Unit;
 use crate::gemm::kernel::with_kernel;
 use crate::matrix::{Mat, MatMut, Matrix, Segments};
-use crate::parallel::{self, join};
+use crate::parallel::{join, worthwhile};
 use crate::precision::Arithmetic;
 
 /// Below this many multiply-adds a second thread costs more than it brings.
@@ -98,9 +98,8 @@ impl Attention<'_> {
             return;
         }
         let work: usize = (0..self.queries.len()).map(|sequence| self.work(sequence)).sum();
-        let threads = parallel::threads();
-        let pieces = match threads.min(work / WORTH_A_THREAD) {
-            0 | 1 => 1,
+        let pieces = match worthwhile(work, WORTH_A_THREAD) {
+            1 => 1,
             threads => threads * PIECES_PER_THREAD,
         };
         let pieces = pieces.min(self.queries.len() * self.heads).max(1);

@@ -37,6 +37,7 @@ mod activation;
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod attention;
+mod denormals;
 mod embedding;
 mod gemm;
 mod layer_norm;
@@ -59,12 +60,13 @@ pub mod testing;
 
 pub use activation::Activation;
 pub use attention::{Attention, AttentionScratch, Mask};
+pub use denormals::flush_denormals;
 pub use embedding::{Lookup, embedding_sum, gather};
 pub use gemm::{Activations, Epilogue, Left, MAX_INT8_INPUTS, PackedMatrix, matmul, matmul_into};
 pub use layer_norm::{add_layer_norm, layer_norm, layer_norm_in_place};
 pub use level::{LEVEL_VARIABLE, Level, UnknownLevel};
 pub use matrix::{Element, InvalidSegments, Mat, MatMut, Matrix, Segments};
-pub use parallel::{share_rows, threads};
+pub use parallel::{crew, join, share_rows, threads};
 pub use peak::{fma_peak, peak};
 pub use pool::{max_rows, mean_rows};
 pub use precision::{Arithmetic, Precision, UnknownPrecision};

@@ -10,7 +10,7 @@ use super::multiply::{ROW_BLOCK, multiply};
 use super::packed::PackedMatrix;
 use super::pieces::multiply_row;
 use crate::matrix::MatMut;
-use crate::parallel::{self, join};
+use crate::parallel::{join, worthwhile};
 
 /// Below this many multiply-adds (some ten microseconds) a second thread costs more than it
 /// brings.
@@ -79,7 +79,7 @@ fn run(x: Left<'_>, w: &PackedMatrix, epilogue: Epilogue<'_>, y: RowsMut<'_>) {
         }
     };
     let work = rows * w.outputs() * w.inputs();
-    let threads = parallel::threads().min(work / WORTH_A_THREAD).max(1);
+    let threads = worthwhile(work, WORTH_A_THREAD);
     let product = Product { w, epilogue };
     let panels = 0..w.panels().layout.panels();
     if threads > 1 && rows >= threads * ROW_BLOCK {

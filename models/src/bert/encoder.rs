@@ -3,14 +3,16 @@
 use std::ops::Range;
 use std::sync::Mutex;
 
-use ferrite_kernels::{Activations, Arithmetic, Mat, MatMut, Matrix, Segments};
+use ferrite_kernels::{
+    Activations, Arithmetic, Mat, MatMut, Matrix, Segments, crew, flush_denormals,
+};
 use ferrite_layers::BertEmbeddings;
 
 use super::{Batch, Block, BlockCache};
 
 /// A batch with at least this many tokens for each thread is cut into pieces of whole sequences,
 /// and each thread takes its pieces through all layers by itself: nobody waits for anybody. A
-/// smaller batch stays whole, and the threads share each product.
+/// smaller batch stays whole, and the threads share each product, as a crew.
 const TOKENS_WORTH_A_THREAD: usize = 192;
 
 /// The tokens of such a piece, about: enough to use each weight often, few enough that what the
@@ -55,7 +57,8 @@ pub struct Trace {
 
 impl Encoder {
     /// The last hidden state, (n, d_model). Each sequence's rows depend on that sequence alone,
-    /// to the last bit: not on the others, on their order, or on the number of threads.
+    /// to the last bit: not on the others, on their order, or on the number of threads. Numbers
+    /// below 2^-126 count as zero on the way ([`flush_denormals`]).
     ///
     /// # Panics
     /// If an id or a length is out of range; [`super::Bert::encode`] returns an error instead.
@@ -73,6 +76,15 @@ impl Encoder {
             let (out, others) = rest.split_rows(rows);
             work.push((sequences, out));
             rest = others;
+        }
+        if workers == 1 {
+            let piece = &mut pieces[0];
+            crew(|| {
+                for (sequences, out) in work {
+                    self.forward_piece(batch, sequences, piece, out);
+                }
+            });
+            return hidden.view();
         }
         let work = Mutex::new(work.into_iter());
         rayon::scope(|scope| {
@@ -93,6 +105,10 @@ impl Encoder {
     /// # Panics
     /// As [`Encoder::forward`].
     pub fn trace(&self, batch: &Batch, attentions: bool) -> Trace {
+        crew(|| flush_denormals(|| self.trace_whole(batch, attentions)))
+    }
+
+    fn trace_whole(&self, batch: &Batch, attentions: bool) -> Trace {
         let mut trace = Trace::default();
         let mut cache = BlockCache::default();
         let mut x = Activations::default();
@@ -123,10 +139,12 @@ impl Encoder {
         let start = batch.sequences().range(sequences.start).start;
         let tokens = start..start + own.total();
         let (ids, types) = (&batch.ids()[tokens.clone()], &batch.type_ids()[tokens]);
-        self.embed(ids, types, own, x);
-        for block in &self.blocks {
-            block.forward(x, own, cache);
-        }
+        flush_denormals(|| {
+            self.embed(ids, types, own, x);
+            for block in &self.blocks {
+                block.forward(x, own, cache);
+            }
+        });
         (0..out.rows()).for_each(|row| out.row_mut(row).copy_from_slice(x.values().row(row)));
     }
 
