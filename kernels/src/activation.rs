@@ -1,7 +1,9 @@
 //! Activation functions, element by element.
 
+use std::ops::Range;
+
 use crate::math::{exp, normal_cdf_lower, tanh};
-use crate::rows::map_row;
+use crate::rows::map_vectors;
 use crate::simd::{F32s, Simd, dispatch};
 use crate::{Level, MatMut};
 
@@ -42,14 +44,30 @@ impl Activation {
     /// Replaces every element of `x` by its image.
     #[inline(always)]
     pub(crate) fn apply_row<S: Simd>(self, s: S, x: &mut [f32]) {
+        self.apply_to(
+            s,
+            x,
+            #[inline(always)]
+            |_, x| x,
+        );
+    }
+
+    /// Replaces each vector of `x` by the image of `input(its range, itself)`.
+    #[inline(always)]
+    pub(crate) fn apply_to<S: Simd>(
+        self,
+        s: S,
+        x: &mut [f32],
+        input: impl Fn(Range<usize>, S::F32) -> S::F32,
+    ) {
         // One loop for each function, not one choice for each vector.
         macro_rules! map {
             ($activation:ident) => {
-                map_row(
+                map_vectors(
                     s,
                     x,
                     #[inline(always)]
-                    |x| Activation::$activation.apply_vector(s, x),
+                    |at, x| Activation::$activation.apply_vector(s, input(at, x)),
                 )
             };
         }

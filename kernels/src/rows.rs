@@ -23,11 +23,26 @@ pub(crate) fn for_each_vector<S: Simd>(_: S, n: usize, mut f: impl FnMut(Range<u
 /// Replaces every element of `x` by its image.
 #[inline(always)]
 pub(crate) fn map_row<S: Simd>(s: S, x: &mut [f32], f: impl Fn(S::F32) -> S::F32) {
+    map_vectors(
+        s,
+        x,
+        #[inline(always)]
+        |_, x| f(x),
+    );
+}
+
+/// Replaces each vector of `x` by `f(its range, itself)`.
+#[inline(always)]
+pub(crate) fn map_vectors<S: Simd>(
+    s: S,
+    x: &mut [f32],
+    f: impl Fn(Range<usize>, S::F32) -> S::F32,
+) {
     for_each_vector(
         s,
         x.len(),
         #[inline(always)]
-        |at| f(s.load_or(&x[at.clone()], 0.0)).store_prefix(&mut x[at]),
+        |at| f(at.clone(), s.load_or(&x[at.clone()], 0.0)).store_prefix(&mut x[at]),
     );
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::activation::Activation;
 use crate::matrix::Mat;
-use crate::rows::for_each_vector;
+use crate::rows::map_vectors;
 use crate::simd::{F32s, Simd};
 
 /// What happens to a sum before it leaves for memory.
@@ -30,32 +30,6 @@ pub(crate) struct Dequantize<'a> {
     pub(crate) columns: &'a [f32],
     /// What each column's sums have too much; empty if nothing.
     pub(crate) excess: &'a [i32],
-}
-
-impl Dequantize<'_> {
-    /// `y = (y - excess) * (row * column)`, where `y` holds the bits of integers.
-    #[inline(always)]
-    fn apply<S: Simd>(&self, s: S, cols: Range<usize>, y: &mut [f32]) {
-        let columns = &self.columns[cols.clone()];
-        let excess: &[f32] = match self.excess {
-            [] => &[],
-            excess => bytemuck::cast_slice(&excess[cols]),
-        };
-        let row = s.splat(self.row);
-        for_each_vector(
-            s,
-            y.len(),
-            #[inline(always)]
-            |at| {
-                let mut sum = s.load_or(&y[at.clone()], 0.0);
-                if !excess.is_empty() {
-                    sum = sum.sub_int(s.load_or(&excess[at.clone()], 0.0));
-                }
-                let scale = row * s.load_or(&columns[at.clone()], 0.0);
-                (sum.int_to_float() * scale).store_prefix(&mut y[at]);
-            },
-        );
-    }
 }
 
 impl Epilogue<'_> {
@@ -84,27 +58,78 @@ impl Epilogue<'_> {
         cols: Range<usize>,
         y: &mut [f32],
     ) {
-        if let Some(dequantize) = dequantize {
-            dequantize.apply(s, cols.clone(), y);
-        }
+        let Some(of) = dequantize else {
+            return self.finish_floats(
+                s,
+                row,
+                cols,
+                y,
+                #[inline(always)]
+                |_, sum| sum,
+            );
+        };
+        let (scales, row_scale) = (&of.columns[cols.clone()], s.splat(of.row));
+        let excess: &[f32] = match of.excess {
+            [] => &[],
+            excess => bytemuck::cast_slice(&excess[cols.clone()]),
+        };
+        self.finish_floats(
+            s,
+            row,
+            cols,
+            y,
+            #[inline(always)]
+            |at, sum| {
+                let sum = match excess {
+                    [] => sum,
+                    excess => sum.sub_int(s.load_or(&excess[at.clone()], 0.0)),
+                };
+                sum.int_to_float() * (row_scale * s.load_or(&scales[at], 0.0))
+            },
+        );
+    }
+
+    /// The same with `sum(range, vector)` to make a vector of floats of what is in a range of `y`.
+    #[inline(always)]
+    fn finish_floats<S: Simd>(
+        self,
+        s: S,
+        row: usize,
+        cols: Range<usize>,
+        y: &mut [f32],
+        sum: impl Fn(Range<usize>, S::F32) -> S::F32,
+    ) {
         match self {
-            Epilogue::Store => {}
+            Epilogue::Store => map_vectors(s, y, sum),
             Epilogue::Bias(bias) => {
-                for (y, b) in y.chunks_mut(S::LANES).zip(bias[cols].chunks(S::LANES)) {
-                    (s.load_or(y, 0.0) + s.load_or(b, 0.0)).store_prefix(y);
-                }
+                let bias = &bias[cols];
+                map_vectors(
+                    s,
+                    y,
+                    #[inline(always)]
+                    |at, y| sum(at.clone(), y) + s.load_or(&bias[at], 0.0),
+                );
             }
             Epilogue::BiasActivation(bias, f) => {
-                for (y, b) in y.chunks_mut(S::LANES).zip(bias[cols].chunks(S::LANES)) {
-                    f.apply_vector(s, s.load_or(y, 0.0) + s.load_or(b, 0.0)).store_prefix(y);
-                }
+                let bias = &bias[cols];
+                f.apply_to(
+                    s,
+                    y,
+                    #[inline(always)]
+                    |at, y| sum(at.clone(), y) + s.load_or(&bias[at], 0.0),
+                );
             }
             Epilogue::BiasResidual(bias, residual) => {
-                let residual = residual.row(row)[cols.clone()].chunks(S::LANES);
-                let operands = bias[cols].chunks(S::LANES).zip(residual);
-                for (y, (b, r)) in y.chunks_mut(S::LANES).zip(operands) {
-                    (s.load_or(y, 0.0) + s.load_or(b, 0.0) + s.load_or(r, 0.0)).store_prefix(y);
-                }
+                let (bias, residual) = (&bias[cols.clone()], &residual.row(row)[cols]);
+                map_vectors(
+                    s,
+                    y,
+                    #[inline(always)]
+                    |at, y| {
+                        let biased = sum(at.clone(), y) + s.load_or(&bias[at.clone()], 0.0);
+                        biased + s.load_or(&residual[at], 0.0)
+                    },
+                );
             }
         }
     }

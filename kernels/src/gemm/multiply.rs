@@ -79,93 +79,80 @@ fn pass_over_panel<K: Kernel>(
     origin: usize,
     y: &mut MatMut<'_>,
 ) {
-    let (first, depth) = block;
+    let (shape, (first, depth)) = (K::SHAPE, block);
     let b = w.block(block, p);
     let column = w.layout.start(p) - origin;
-    let groups = depth / K::SHAPE.group;
+    let width = w.layout.width(p);
+    let groups = depth / shape.group;
+    let a_piece = shape.row_bytes(w.layout.inputs);
+    let (first_byte, pieces) = (first * shape.form.bytes(), shape.form.pieces());
+    // Once for all tiles of the panel: everything that they read and write is there.
+    let read_rows = rows.start + rows.len().next_multiple_of(shape.row_multiple);
+    let read_bytes = first_byte + depth * shape.form.bytes() + (pieces - 1) * a_piece;
+    assert!(read_rows <= x.rows() && read_bytes <= x.cols());
+    assert!(groups * shape.group == depth && width.is_multiple_of(shape.lanes));
+    assert!(b.len() == depth * width * shape.weight_bytes * pieces);
+    assert!(width <= shape.width && shape.rows * shape.width <= MAX_TILE);
+    assert!(rows.end <= y.rows() && column < y.cols());
     // The tiles of this panel ask for the next one evenly: a burst would hold up the sums.
-    let tiles = rows.len().div_ceil(K::SHAPE.rows);
+    let tiles = rows.len().div_ceil(shape.rows);
     let share = b.len().div_ceil(tiles);
-    let mut ahead = b.as_ptr().wrapping_add(b.len());
-    let bytes = K::SHAPE.form.bytes();
-    let a_piece = K::SHAPE.row_bytes(w.layout.inputs);
-    for row in rows.clone().step_by(K::SHAPE.rows) {
-        let tile_rows = row..rows.end.min(row + K::SHAPE.rows);
-        let padded = row..row + tile_rows.len().next_multiple_of(K::SHAPE.row_multiple);
-        // Of pieces, the first: the others lie as far behind as a row of them is long.
-        let last_piece = (K::SHAPE.form.pieces() - 1) * a_piece;
-        let cols = first * bytes..(first + depth) * bytes + last_piece;
-        let a = x.row_range(padded).col_range(cols);
-        let ahead_of_tile = (ahead, share / groups);
-        run_tile(k, a, a_piece, b, groups, first > 0, ahead_of_tile, y, tile_rows, column);
-        ahead = ahead.wrapping_add(share);
+    let mut tile = Tile {
+        groups,
+        a: x.as_ptr(),
+        a_row_stride: x.stride(),
+        b: b.as_ptr(),
+        b_group_stride: width * shape.group * shape.weight_bytes,
+        c: std::ptr::null_mut(),
+        c_row_stride: y.stride(),
+        accumulate: first > 0,
+        ahead: b.as_ptr().wrapping_add(b.len()),
+        ahead_stride: share / groups,
+        a_piece,
+        b_piece: b.len() / pieces,
+    };
+    for row in rows.clone().step_by(shape.rows) {
+        let valid = shape.rows.min(rows.end - row);
+        let padded = valid.next_multiple_of(shape.row_multiple);
+        // (No overflow: the offset is that of an element of `x`, checked above.)
+        tile.a = x.as_ptr().wrapping_add(row * x.stride() + first_byte);
+        if padded == valid && column + width <= y.cols() {
+            // SAFETY: the first element of the tile lies inside `y`, by the checks above.
+            tile.c = unsafe { y.as_mut_ptr().add(row * y.stride() + column) };
+            // SAFETY: by the checks above `x` has the tile's rows, all pieces of the block
+            // included, `b` holds `groups` groups of `width` columns for each piece, and all rows
+            // and columns of the tile lie inside `y`, which this thread alone holds.
+            unsafe { k.tile(padded, width / shape.lanes, tile) }
+        } else {
+            partial_tile(k, tile, (padded, width), y, row..row + valid, column);
+        }
+        tile.ahead = tile.ahead.wrapping_add(share);
     }
 }
 
-/// One register tile, straight into `y`, or through a buffer where it is larger than what is left of `y`.
-/// `a` and `b` hold all pieces of both operands, those of a row `a_piece` bytes apart.
-/// `ahead` is what to ask for meanwhile, and the step from one line of it to the next.
-#[inline(always)]
-fn run_tile<K: Kernel>(
+/// A tile that is larger than what is left of `y`, through a buffer: `size` are its rows and
+/// columns, `rows` and the columns from `column` on what there is of it. All but `c` of `tile` is set.
+#[inline(never)]
+fn partial_tile<K: Kernel>(
     k: K,
-    a: Mat<'_, u8>,
-    a_piece: usize,
-    b: &[u8],
-    groups: usize,
-    accumulate: bool,
-    ahead: (*const u8, usize),
+    tile: Tile,
+    (tile_rows, width): (usize, usize),
     y: &mut MatMut<'_>,
-    valid_rows: Range<usize>,
+    rows: Range<usize>,
     column: usize,
 ) {
-    let shape = K::SHAPE;
-    let rows = a.rows();
-    let (row, b_piece) = (valid_rows.start, b.len() / shape.form.pieces());
-    let group_bytes = b_piece / groups;
-    let width = group_bytes / (shape.group * shape.weight_bytes);
-    let vectors = width / shape.lanes;
-    let last_piece = (shape.form.pieces() - 1) * a_piece;
-    assert!(a.cols() == groups * shape.group * shape.form.bytes() + last_piece);
-    assert!(rows <= shape.rows && rows.is_multiple_of(shape.row_multiple));
-    assert!(b.len() == groups * group_bytes * shape.form.pieces());
-    assert!(group_bytes == width * shape.group * shape.weight_bytes);
-    assert!(width == vectors * shape.lanes && rows * width <= MAX_TILE);
-    assert!(valid_rows.end <= y.rows() && column < y.cols());
-    let tile = Tile {
-        groups,
-        a: a.as_ptr(),
-        a_row_stride: a.stride(),
-        b: b.as_ptr(),
-        b_group_stride: group_bytes,
-        c: std::ptr::null_mut(),
-        c_row_stride: y.stride(),
-        accumulate,
-        ahead: ahead.0,
-        ahead_stride: ahead.1,
-        a_piece,
-        b_piece,
-    };
-    if column + width <= y.cols() && rows == valid_rows.len() {
-        // SAFETY: the tile's first element lies inside `y`, by the checks above.
-        let c = unsafe { y.as_mut_ptr().add(row * y.stride() + column) };
-        // SAFETY: `a` is a view of the tile's rows, `b` holds `groups` groups of `width` columns,
-        // and all rows and columns of the tile lie inside `y`, which this thread alone holds.
-        unsafe { k.tile(rows, vectors, Tile { c, ..tile }) }
-        return;
-    }
-    let valid = width.min(y.cols() - column);
+    let columns = column..y.cols().min(column + width);
     let mut buffer = [0.0; MAX_TILE];
-    if accumulate {
-        for r in 0..valid_rows.len() {
-            let sums = &y.row(row + r)[column..column + valid];
-            buffer[r * width..][..valid].copy_from_slice(sums);
+    if tile.accumulate {
+        for (sums, row) in buffer.chunks_exact_mut(width).zip(rows.clone()) {
+            sums[..columns.len()].copy_from_slice(&y.row(row)[columns.clone()]);
         }
     }
-    let c = buffer.as_mut_ptr();
-    // SAFETY: as above, with the whole tile inside `buffer`, whose rows are `width` apart.
-    unsafe { k.tile(rows, vectors, Tile { c, c_row_stride: width, ..tile }) }
-    for r in 0..valid_rows.len() {
-        let sums = &buffer[r * width..][..valid];
-        y.row_mut(row + r)[column..column + valid].copy_from_slice(sums);
+    assert!(tile_rows * width <= buffer.len());
+    let whole = Tile { c: buffer.as_mut_ptr(), c_row_stride: width, ..tile };
+    // SAFETY: the caller has checked the operands; the result lies inside `buffer`.
+    unsafe { k.tile(tile_rows, width / K::SHAPE.lanes, whole) }
+    for (sums, row) in buffer.chunks_exact(width).zip(rows) {
+        y.row_mut(row)[columns.clone()].copy_from_slice(&sums[..columns.len()]);
     }
 }
