@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::reference;
+use crate::rows::map_row;
 use crate::testing::{Edge, Guarded, Random, Tolerance, for_each_level, lengths, ulp};
 
 const ALL: [Activation; 4] =

@@ -5,6 +5,9 @@
 
 use crate::simd::{F32s, Simd};
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
 /// The operands of one register tile: `c[r][j] (+)= sum_k a[r][k] * b[k][j]`, with `j` over all
 /// lanes of the tile's vectors. K goes in groups of the body's size.
 #[derive(Clone, Copy)]
@@ -25,9 +28,9 @@ pub(crate) struct Tile {
     pub(crate) c_row_stride: usize,
     /// Whether the sums are added to `c`; else they overwrite it, and `c` is not read.
     pub(crate) accumulate: bool,
-    /// What will be needed next: a line of it is asked for with each group. Need not be readable.
+    /// What will be needed next: lines of it are asked for with each group. Need not be readable.
     pub(crate) ahead: *const u8,
-    /// Bytes from one such line to the next.
+    /// Bytes of it to each group.
     pub(crate) ahead_stride: usize,
     /// Bytes from one piece of the left operand to the next, where it has pieces.
     pub(crate) a_piece: usize,
@@ -101,15 +104,28 @@ pub(crate) unsafe fn run<S: Simd, B: TileBody<S>, const ROWS: usize, const VECTO
         B::enter(
             s,
             #[inline(always)]
-            || sum_tile::<S, B, ROWS, VECTORS>(s, tile),
+            || match tile.ahead_stride.div_ceil(LINE) {
+                0 | 1 => sum_tile::<S, B, ROWS, VECTORS, 1>(s, tile),
+                2 => sum_tile::<S, B, ROWS, VECTORS, 2>(s, tile),
+                _ => sum_tile::<S, B, ROWS, VECTORS, 3>(s, tile),
+            },
         )
     }
 }
 
+/// With each group asks for `AHEAD` lines of what comes next: more than one where so few rows pass over
+/// a panel that one is not enough, and memory has to keep up with the sums.
+///
 /// # Safety
 /// As [`run`], and it runs inside [`TileBody::enter`].
 #[inline(always)]
-unsafe fn sum_tile<S: Simd, B: TileBody<S>, const ROWS: usize, const VECTORS: usize>(
+unsafe fn sum_tile<
+    S: Simd,
+    B: TileBody<S>,
+    const ROWS: usize,
+    const VECTORS: usize,
+    const AHEAD: usize,
+>(
     s: S,
     tile: Tile,
 ) {
@@ -123,7 +139,9 @@ unsafe fn sum_tile<S: Simd, B: TileBody<S>, const ROWS: usize, const VECTORS: us
     }
     let mut sums = [[B::zero(s); VECTORS]; ROWS];
     for _ in 0..groups {
-        s.prefetch(ahead);
+        for line in 0..AHEAD {
+            s.prefetch(ahead.wrapping_add(line * LINE));
+        }
         ahead = ahead.wrapping_add(ahead_stride);
         // SAFETY: this is one group of the operands, which the caller grants. The pointers step
         // past the last group with `wrapping_add` and are not read there.
