@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use criterion::{Bencher, BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
-use ferrite_bench::random_bert;
+use ferrite_bench::random_bert::{self, batch};
 use ferrite_kernels::Level;
 use ferrite_models::bert::{Batch, Bert, Workspace};
 use rayon::ThreadPool;
@@ -47,15 +47,6 @@ fn main() {
         group.finish();
     }
     criterion.final_summary();
-}
-
-fn batch(lengths: &[usize]) -> Batch {
-    let mut ids = (0u64..).map(|i| 1000 + (7919 * i % 20_000) as u32);
-    let mut batch = Batch::default();
-    for &length in lengths {
-        batch.push(&ids.by_ref().take(length).collect::<Vec<_>>(), None);
-    }
-    batch
 }
 
 fn bench(group: &mut BenchmarkGroup<'_, WallTime>, pool: &ThreadPool, bert: &Bert, batch: &Batch) {

@@ -4,8 +4,10 @@
 //! compares with what the machine could do, measured in the same run. Absolute times mean little
 //! on shared machines; ratios within a run are what counts.
 //!
-//! - `cargo bench -p ferrite-bench --bench gemm`: matrix products, GFLOP/s and the fraction of the
-//!   multiply-add peak; with `--features peers` also the crates `gemm` and `matrixmultiply`
+//! - `cargo run --release -p ferrite-bench --bin limits`: in a few minutes, how far each kernel and
+//!   whole encoders are from what this machine can do, as tables and as JSON
+//! - `cargo bench -p ferrite-bench --bench gemm`: matrix products in each precision and the fraction
+//!   of the peak; with `--features peers` also the crates `gemm` and `matrixmultiply` in f32
 //! - `--bench rowwise`: softmax, LayerNorm, GELU beside a copy of the same bytes
 //! - `--bench encoder`: whole encoders; with `--features peers` also candle and rten
 //! - `--bench tokenizer`: with `--features peers` also the crate `tokenizers`
@@ -16,7 +18,12 @@
 
 use ferrite_kernels::Matrix;
 
+pub mod product;
 pub mod random_bert;
+pub mod timing;
+
+pub use product::PRODUCTS;
+pub use timing::median;
 
 /// Numbers like those of activations and weights: uniform in [-1, 1), from a counter.
 pub fn uniform(rows: usize, cols: usize, seed: u64) -> Matrix<f32> {
@@ -28,25 +35,3 @@ pub fn uniform(rows: usize, cols: usize, seed: u64) -> Matrix<f32> {
         (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     })
 }
-
-/// The middle of the sorted numbers.
-///
-/// # Panics
-/// If there are none.
-pub fn median(mut numbers: Vec<f64>) -> f64 {
-    numbers.sort_by(f64::total_cmp);
-    numbers[numbers.len() / 2]
-}
-
-/// The matrix products of BERT-base and MiniLM: (n, d_out, d_in).
-pub const PRODUCTS: [(usize, usize, usize); 9] = [
-    (1, 768, 768),
-    (16, 768, 768),
-    (128, 768, 768),
-    (128, 3072, 768),
-    (128, 768, 3072),
-    (4096, 768, 768),
-    (4096, 768, 3072),
-    (128, 1536, 384),
-    (128, 384, 1536),
-];

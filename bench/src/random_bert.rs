@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::path::Path;
 
-use ferrite_models::bert::{BertConfig, Part};
+use ferrite_models::bert::{Batch, BertConfig, Part};
 use safetensors::tensor::{Dtype, TensorView};
 
 use crate::uniform;
@@ -46,4 +46,15 @@ pub fn write(config: &str, folder: &Path) -> Result<(), Box<dyn Error>> {
     let views = views.collect::<Result<Vec<_>, _>>()?;
     safetensors::serialize_to_file(views, None, &folder.join("model.safetensors"))?;
     Ok(())
+}
+
+/// A batch of sequences of these lengths, with the ids that `bench/peers/peers.py` uses:
+/// 1000 + (7919 i mod 20000), counted through the batch.
+pub fn batch(lengths: &[usize]) -> Batch {
+    let mut ids = (0u64..).map(|i| 1000 + (7919 * i % 20_000) as u32);
+    let mut batch = Batch::default();
+    for &length in lengths {
+        batch.push(&ids.by_ref().take(length).collect::<Vec<_>>(), None);
+    }
+    batch
 }

@@ -100,11 +100,7 @@ impl Arithmetic {
             let from = all.len();
             for level in Level::available() {
                 let new = Arithmetic { level, precision };
-                let known = |old: &Arithmetic| {
-                    let kernel = |of: Arithmetic| (of.instruction(), of.level.lanes());
-                    kernel(*old) == kernel(new)
-                };
-                if !all[from..].iter().any(known) {
+                if !all[from..].iter().any(|old| old.kernel() == new.kernel()) {
                     all.push(new);
                 }
             }
@@ -112,8 +108,23 @@ impl Arithmetic {
         all
     }
 
+    /// The arithmetic of the products in [`Attention`](crate::Attention), the yardstick for it. Its
+    /// operands change with each sequence: they are multiplied as floats, or as bfloat16 where the
+    /// precision allows it and an instruction does it.
+    pub fn of_attention(self) -> Arithmetic {
+        let unit = Unit::for_attention(self.level, self.precision);
+        let kernel = (unit.name(), self.level.lanes());
+        let found = Arithmetic::available().into_iter().find(|known| known.kernel() == kernel);
+        found.expect("what this level can run is available")
+    }
+
     pub(crate) fn unit(self) -> Unit {
         Unit::new(self.level, self.precision)
+    }
+
+    /// What tells kernels apart.
+    fn kernel(self) -> (&'static str, &'static str) {
+        (self.instruction(), self.level.lanes())
     }
 }
 
@@ -140,6 +151,19 @@ mod tests {
         }
         let error = "fp8".parse::<Precision>().unwrap_err();
         assert!(error.to_string().contains("\"fp8\""), "{error}");
+    }
+
+    #[test]
+    fn attention_multiplies_floats_or_bfloat16() {
+        for level in Level::available() {
+            for precision in Precision::ALL {
+                let of = Arithmetic::new(level, precision).of_attention();
+                let unit = Unit::for_attention(level, precision);
+                assert_eq!((of.instruction(), of.level.lanes()), (unit.name(), level.lanes()));
+                assert_ne!(of.precision, Precision::Int8);
+                assert!(precision != Precision::F32 || of.instruction() == "multiply-add");
+            }
+        }
     }
 
     #[test]

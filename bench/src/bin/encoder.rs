@@ -15,7 +15,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use ferrite_models::bert::{Batch, Bert, Workspace};
+use ferrite_bench::random_bert;
+use ferrite_models::bert::{Bert, Workspace};
 use ferrite_models::kernels::{Arithmetic, Level, Precision};
 
 struct Options {
@@ -32,11 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::from_args(std::env::args().skip(1))?;
     let arithmetic = Arithmetic::new(options.level, options.precision);
     let bert = Bert::from_pretrained_at(arithmetic, &options.model)?;
-    let mut ids = (0u64..).map(|i| 1000 + (7919 * i % 20_000) as u32);
-    let mut batch = Batch::default();
-    for &length in &options.lengths {
-        batch.push(&ids.by_ref().take(length).collect::<Vec<_>>(), None);
-    }
+    let batch = random_bert::batch(&options.lengths);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build()?;
     let mut workspace = Workspace::default();
     let mut milliseconds = Vec::with_capacity(options.runs);
