@@ -6,8 +6,9 @@ mod cli_common;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
-use cli_common::{ferrite, folder, run, run_command};
+use cli_common::{Run, ferrite, folder, run, run_command};
 use ferrite_models::bert::Workspace;
+use ferrite_models::kernels::{Arithmetic, Level, Precision};
 use ferrite_models::tasks::SentenceBatch;
 use ferrite_models::tokenizer::{EncodeOptions, Tokenizer};
 use ferrite_models::{FillMask, SentenceEncoder};
@@ -69,6 +70,69 @@ fn embeddings_are_the_librarys_bit_for_bit_in_order_at_any_number_of_threads() {
             assert_eq!(json_vector(line), expected, "{name} {row}");
         }
     }
+}
+
+/// What says in which precision to compute, and the one that it says.
+const PRECISIONS: [(&[&str], &str, Precision); 6] = [
+    (&[], "", Precision::F32),
+    (&["--precision", "f32"], "int8", Precision::F32),
+    (&["--precision", "bf16"], "", Precision::Bf16),
+    (&[], "bf16", Precision::Bf16),
+    (&["--precision", "int8"], "bf16", Precision::Int8),
+    (&[], "int8", Precision::Int8),
+];
+
+/// Runs a verb on a model, told its precision by an option and by the environment.
+fn run_in_precision(arguments: &[&str], model: &str, variable: &str, stdin: &str) -> Run {
+    let mut command = ferrite(arguments);
+    command.arg("--model").arg(folder(model));
+    if !variable.is_empty() {
+        command.env("FERRITE_PRECISION", variable);
+    }
+    run_command(&mut command, stdin.as_bytes()).code(0)
+}
+
+#[test]
+fn embeddings_are_the_librarys_in_each_precision() {
+    let texts = texts(100);
+    for (options, variable, precision) in PRECISIONS {
+        let arithmetic = Arithmetic::new(Level::current(), precision);
+        let encoder = SentenceEncoder::from_pretrained_at(arithmetic, folder("e-max")).unwrap();
+        let expected = encoder.embed(&texts).unwrap().vectors;
+        let arguments = [&["embed"], options].concat();
+        let run = run_in_precision(&arguments, "e-max", variable, &lines(&texts));
+        assert_eq!(run.lines().len(), texts.len());
+        for (row, line) in run.lines().into_iter().enumerate() {
+            let expected = bits(expected.row(row).iter().copied());
+            assert_eq!(vector(line), expected, "{options:?} {variable:?} {row}");
+        }
+    }
+}
+
+#[test]
+fn candidates_are_the_librarys_in_each_precision() {
+    let text = "the [MASK] is three";
+    let mut different = Vec::new();
+    for (options, variable, precision) in PRECISIONS {
+        let arithmetic = Arithmetic::new(Level::current(), precision);
+        let model = FillMask::from_pretrained_at(arithmetic, folder("a-pretraining")).unwrap();
+        let expected = model.fill(text, None, 4).unwrap().swap_remove(0).candidates;
+        let arguments = [&["fill-mask", "--format", "jsonl", "--top", "4"], options].concat();
+        let line = &run_in_precision(&arguments, "a-pretraining", variable, text).json()[0];
+        let found = line["masks"][0]["candidates"].as_array().unwrap();
+        let found = found.iter().map(|word| {
+            let probability: f32 = word["probability"].to_string().parse().unwrap();
+            (word["id"].as_u64().unwrap(), probability)
+        });
+        let expected: Vec<_> =
+            expected.iter().map(|word| (u64::from(word.id), word.probability)).collect();
+        assert_eq!(found.collect::<Vec<_>>(), expected, "{options:?} {variable:?}");
+        if !different.contains(&expected) {
+            different.push(expected);
+        }
+    }
+    // Each precision has numbers of its own, or the options would not show.
+    assert_eq!(different.len(), Precision::ALL.len());
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use cli_common::{Run, copy, copy_into, ferrite, folder, run, run_command};
+use ferrite_models::kernels::{Arithmetic, Level, MAX_INT8_INPUTS, Precision};
 use serde_json::{Value, json};
 
 fn inspect(folder: &Path, format: &str) -> Run {
@@ -65,6 +66,13 @@ fn sizes_and_costs_are_right() {
     let layer = 4 * (16 * 16 + 16) + (16 * 24 + 24) + (24 * 16 + 16) + 4 * 16;
     assert_eq!(report["parameters"], embeddings + layer);
     assert_eq!(report["bytes"], 4 * (embeddings + layer));
+    // 96 + 24 outputs of the layer have a scale and a correction in int8.
+    let (weights, outputs) = (4 * 16 * 16 + 2 * 16 * 24, 5 * 16 + 24);
+    let bytes = json!({"f32": 4 * weights, "bf16": 2 * weights, "int8": weights + 8 * outputs});
+    assert_eq!(report["product_bytes"], bytes);
+    let text = inspect(&folder("e-cls"), "text").code(0).out;
+    let line = "products   read about 7,168 bytes in f32, 3,584 in bf16, 2,624 in int8\n";
+    assert!(text.contains(line), "{text}");
     let sentence = json!({"pooling": ["cls"], "normalize": false, "max_length": 16});
     assert_eq!(report["sentence"], sentence);
     assert_eq!(report["tokenizer"]["tokens"], 108);
@@ -202,6 +210,7 @@ fn wrong_use_and_failures_have_their_codes() {
         &["embed", "--format", "xml"],
         &["embed", "--input", "x", "y"],
         &["fill-mask", "--top", "0"],
+        &["inspect", "--cpu", "--model", "x"],
     ] {
         let run = run_command(&mut ferrite(arguments), b"").code(2);
         assert!(run.out.is_empty() && run.err.contains("--help"), "{}", run.err);
@@ -226,13 +235,107 @@ fn the_level_can_be_capped() {
 }
 
 #[test]
+fn a_precision_that_does_not_exist_is_wrong_use() {
+    for verb in ["embed", "fill-mask"] {
+        let option = run_command(&mut ferrite(&[verb, "--precision", "fp8", "x"]), b"").code(2);
+        let variable =
+            run_command(ferrite(&[verb, "x"]).env("FERRITE_PRECISION", "fp8"), b"").code(2);
+        for Run { out, err, .. } in [option, variable] {
+            assert!(out.is_empty() && err.contains("fp8"), "{err}");
+            let known = |precision: Precision| err.contains(precision.name());
+            assert!(Precision::ALL.into_iter().all(known), "{err}");
+        }
+    }
+}
+
+/// Runs `inspect --cpu` with three threads, and with this level as the highest.
+fn inspect_cpu(format: &str, level: Option<&str>) -> Run {
+    // There is nowhere to get a model from.
+    let cache = tempfile::tempdir().unwrap();
+    let mut command = ferrite(&["inspect", "--cpu", "--threads", "3", "--format", format]);
+    command.env("HF_HOME", cache.path()).env("HF_HUB_CACHE", cache.path());
+    command.env("XDG_CACHE_HOME", cache.path()).env("PATH", "");
+    match level {
+        Some(level) => command.env("FERRITE_LEVEL", level),
+        None => command.env_remove("FERRITE_LEVEL"),
+    };
+    let run = run_command(&mut command, b"").code(0);
+    assert_eq!(run.err, "");
+    run
+}
+
+#[test]
+fn what_is_chosen_on_this_cpu_is_what_the_library_says() {
+    let levels = Level::available();
+    let names = |levels: &[Level]| levels.iter().map(|level| level.name()).collect::<Vec<_>>();
+    for (place, &level) in levels.iter().enumerate() {
+        let report = &inspect_cpu("jsonl", Some(level.name())).json()[0];
+        assert_eq!(report["level"], level.name());
+        assert_eq!(report["levels"], json!(names(&levels)));
+        assert_eq!(report["missing"], json!(Level::missing()));
+        assert_eq!(
+            (&report["threads"], &report["architecture"]),
+            (&json!(3), &json!(std::env::consts::ARCH))
+        );
+        let products = report["products"].as_array().unwrap();
+        assert_eq!(products.len(), Precision::ALL.len());
+        let text = inspect_cpu("text", Some(level.name())).out;
+        for (products, precision) in products.iter().zip(Precision::ALL) {
+            let instruction = Arithmetic::new(level, precision).instruction();
+            assert_eq!(products["precision"], precision.name());
+            assert_eq!(products["level"], level.name());
+            assert_eq!(products["instruction"], instruction);
+            // A kernel of this level or one below, with that instruction, and none above it is.
+            let kernel = products["kernel"].as_str().unwrap();
+            let its_place = levels.iter().position(|level| level.name() == kernel).unwrap();
+            let kernels = Arithmetic::available();
+            let is_one = |level: &Level| kernels.contains(&Arithmetic::new(*level, precision));
+            assert!(its_place <= place && is_one(&levels[its_place]), "{kernel} {level}");
+            assert!(!levels[its_place + 1..=place].iter().any(is_one), "{kernel} {level}");
+            assert_eq!(Arithmetic::new(levels[its_place], precision).instruction(), instruction);
+            let line = format!("{:<10} {instruction}, the kernel of {kernel}\n", precision.name());
+            assert!(text.contains(&line), "{text}");
+        }
+        let is_capped = text.contains(&format!("level      {level}, by FERRITE_LEVEL\n"));
+        assert_eq!(is_capped, place + 1 < levels.len(), "{text}");
+    }
+    let uncapped = &inspect_cpu("json", None).json()[0];
+    assert_eq!(uncapped["level"], levels.last().unwrap().name());
+    // The same as what stands beside a model.
+    let beside = &inspect(&folder("e-cls"), "jsonl").code(0).json()[0]["machine"];
+    assert_eq!(beside["cpu"], uncapped["cpu"]);
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn an_x86_cpu_has_a_name() {
+    let report = &inspect_cpu("jsonl", None).json()[0];
+    let name = report["cpu"].as_str().unwrap();
+    assert!(name.len() > 3 && !name.contains(char::is_control) && name == name.trim(), "{name:?}");
+    let text = inspect_cpu("text", None).out;
+    assert!(text.starts_with(&format!("cpu        {name} (x86_64)\nthreads    3\n")), "{text}");
+}
+
+#[test]
+fn sizes_that_int8_cannot_take_are_told() {
+    let wide = copy("a-pretraining");
+    set(wide.path(), "intermediate_size", json!(MAX_INT8_INPUTS + 1));
+    let report = &inspect(wide.path(), "jsonl").code(4).json()[0];
+    let warning = json!("intermediate_size: 133145, and int8 takes at most 133144");
+    assert!(report["warnings"].as_array().unwrap().contains(&warning), "{}", report["warnings"]);
+    set(wide.path(), "intermediate_size", json!(MAX_INT8_INPUTS));
+    let report = &inspect(wide.path(), "jsonl").code(4).json()[0];
+    assert!(!report["warnings"].as_array().unwrap().contains(&warning));
+}
+
+#[test]
 fn each_verb_tells_its_options_and_the_exit_codes() {
     let input = ["[TEXT]", "--input", "--from", "--model", "--format", "--threads", "--quiet"];
     for (verb, own) in [
-        ("embed", &["--similarity", "--on-truncate"][..]),
+        ("embed", &["--similarity", "--on-truncate", "--precision", "FERRITE_PRECISION"][..]),
         ("tokenize", &["--no-special-tokens"]),
-        ("fill-mask", &["--top"]),
-        ("inspect", &[]),
+        ("fill-mask", &["--top", "--precision"]),
+        ("inspect", &["--cpu"]),
     ] {
         let help = run_command(&mut ferrite(&[verb, "--help"]), b"").code(0).out;
         let common = if verb == "inspect" { &input[3..] } else { &input[..] };

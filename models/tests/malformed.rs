@@ -8,9 +8,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::{entry, file, folder, tensors_f32, write};
-use ferrite_models::bert::{Bert, BertConfig};
+use ferrite_models::bert::{Batch, Bert, BertConfig, Workspace};
 use ferrite_models::checkpoint::{Checkpoint, HeaderError, Names};
-use ferrite_models::kernels::LEVEL_VARIABLE;
+use ferrite_models::kernels::{Arithmetic, LEVEL_VARIABLE, Level, MAX_INT8_INPUTS, Precision};
 use ferrite_models::sentence::SentenceModules;
 use ferrite_models::{Error, FillMask, SentenceEncoder};
 
@@ -96,15 +96,20 @@ const CONFIG: (&str, &str) = (
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// All tensors that this configuration wants, in one file.
+/// All tensors that [`CONFIG`] wants, in one file.
 fn sound_weights() -> Vec<u8> {
-    let config = BertConfig::from_json_str(CONFIG.1).unwrap();
+    weights_of(CONFIG.1, |_, _| 1.0)
+}
+
+/// All tensors that this configuration wants, in one file, their elements by name and number.
+fn weights_of(config: &str, value: impl Fn(&str, usize) -> f32) -> Vec<u8> {
+    let config = BertConfig::from_json_str(config).unwrap();
     let wanted = config.tensors(ferrite_models::bert::Part::Encoder);
-    tensors_f32(
-        wanted.iter().map(|tensor| {
-            (&*tensor.name, &*tensor.shape, vec![1.0; tensor.shape.iter().product()])
-        }),
-    )
+    tensors_f32(wanted.iter().map(|tensor| {
+        let elements = 0..tensor.shape.iter().product();
+        let values = elements.map(|element| value(&tensor.name, element)).collect();
+        (&*tensor.name, &*tensor.shape, values)
+    }))
 }
 
 /// The error of a folder with the configuration and this file in place of, or beside, the weights.
@@ -455,6 +460,42 @@ fn sizes_of_the_configuration_are_not_believed() {
     let error =
         measured("matrix", MEBIBYTE, || names.matrix(name, 200000000, 1048576).unwrap_err());
     assert!(matches!(error, Error::WrongShape { .. }));
+}
+
+/// More integers of 8 bits than a sum of 32 bits holds products of.
+#[test]
+fn sizes_beyond_what_int8_can_sum_are_refused_in_int8_alone() {
+    let sized = |intermediate_size: usize| {
+        let size = format!(r#""intermediate_size": {intermediate_size}"#);
+        let config = CONFIG.1.replace(r#""intermediate_size": 1"#, &size);
+        // The sums of the last product are as large as they can be, one in each direction.
+        let is_down = |name: &str, element| {
+            name.ends_with(".0.output.dense.weight") && element >= intermediate_size
+        };
+        let weights =
+            weights_of(&config, |name, element| if is_down(name, element) { -1.0 } else { 1.0 });
+        folder([("config.json", config.as_bytes()), (WEIGHTS, &weights)])
+    };
+    let load = |precision, folder: &Path| {
+        Bert::from_pretrained_at(Arithmetic::new(Level::current(), precision), folder)
+    };
+    let beyond = sized(MAX_INT8_INPUTS + 1);
+    let error = load(Precision::Int8, beyond.path()).unwrap_err();
+    assert!(
+        matches!(&error, Error::Unsupported { field: "intermediate_size", found, .. }
+            if *found == (MAX_INT8_INPUTS + 1).to_string()),
+        "{error}"
+    );
+    assert!(error.to_string().contains(&format!("at most {MAX_INT8_INPUTS}")), "{error}");
+    for precision in [Precision::F32, Precision::Bf16] {
+        load(precision, beyond.path()).unwrap();
+    }
+    let largest = sized(MAX_INT8_INPUTS);
+    let bert = load(Precision::Int8, largest.path()).unwrap();
+    let mut workspace = Workspace::default();
+    let hidden = bert.encode(&Batch::from_ids([&[0][..]]), &mut workspace).unwrap();
+    // Normalised, they are 1 and -1, and the norm adds 1. A sum that ran over has the other sign.
+    assert!(hidden.row(0).iter().zip([2.0, 0.0]).all(|(x, y)| (x - y).abs() < 1e-3), "{hidden:?}");
 }
 
 #[test]

@@ -1,54 +1,14 @@
 //! The real all-MiniLM-L6-v2 on 1,000 texts, against PyTorch in f64; see `oracle/README.md`.
-//!
-//! The model comes by its name, as it would for a user, so that fetching it is tested as well;
-//! `FERRITE_TEST_MODEL` names a folder to take instead.
 #![cfg(feature = "hub")]
 
-use std::path::PathBuf;
+mod minilm_common;
 
 use ferrite_kernels::testing::{Random, for_each_level};
 use ferrite_models::SentenceEncoder;
 use ferrite_models::bert::Workspace;
-use ferrite_models::hub::{self, HubEvent, HubOptions};
+use ferrite_models::kernels::{Arithmetic, Level, Precision};
 use ferrite_models::tokenizer::{EncodeOptions, Tokenizer, Truncation};
-use safetensors::SafeTensors;
-
-const NAME: &str = "sentence-transformers/all-MiniLM-L6-v2";
-
-/// The folder of the model.
-fn model() -> PathBuf {
-    if let Some(folder) = std::env::var_os("FERRITE_TEST_MODEL") {
-        return folder.into();
-    }
-    let report = &mut |event: HubEvent<'_>| {
-        if let HubEvent::Message(text) = event {
-            eprintln!("{text}");
-        }
-    };
-    hub::resolve(NAME, &HubOptions::from_env(), report).expect("the model can be fetched")
-}
-
-fn oracle(name: &str) -> Vec<u8> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/oracle").join(name);
-    std::fs::read(path).expect("the dumps are in the repository")
-}
-
-fn texts() -> Vec<String> {
-    let lines = String::from_utf8(oracle("texts.jsonl")).unwrap();
-    let text = |line: &str| {
-        let value: serde_json::Value = serde_json::from_str(line).unwrap();
-        value.as_str().or_else(|| value["text"].as_str()).unwrap().to_owned()
-    };
-    lines.lines().map(text).collect()
-}
-
-/// The tensors of the dump as numbers of their type.
-fn dump<T, const BYTES: usize>(name: &str, number: fn([u8; BYTES]) -> T) -> Vec<T> {
-    let bytes = oracle("minilm_embeddings.safetensors");
-    let file = SafeTensors::deserialize(&bytes).unwrap();
-    let data = file.tensor(name).unwrap().data();
-    data.chunks_exact(BYTES).map(|bytes| number(bytes.try_into().unwrap())).collect()
-}
+use minilm_common::{dump, model, texts};
 
 #[test]
 fn ids_equal_those_of_transformers() {
@@ -93,9 +53,18 @@ fn embeddings_equal_pytorchs_at_every_level() {
 
 #[test]
 fn bits_depend_on_neither_order_nor_company_nor_threads() {
-    let encoder = SentenceEncoder::from_pretrained(model()).unwrap();
     let texts: Vec<String> = texts().into_iter().step_by(7).collect();
-    let expected = encoder.embed(&texts).unwrap().vectors;
+    for precision in Precision::ALL {
+        let arithmetic = Arithmetic::new(Level::current(), precision);
+        let encoder = SentenceEncoder::from_pretrained_at(arithmetic, model()).unwrap();
+        check_bits(&encoder, &texts);
+    }
+}
+
+/// Embeds the texts shuffled, in batches of random sizes, on 1, 2, 3 and 5 threads.
+fn check_bits(encoder: &SentenceEncoder, texts: &[String]) {
+    let expected = encoder.embed(texts).unwrap().vectors;
+    let arithmetic = encoder.bert().arithmetic();
     let mut random = Random::new(5);
     for threads in [1, 2, 3, 5] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -113,7 +82,7 @@ fn bits_depend_on_neither_order_nor_company_nor_threads() {
             for (row, &i) in some.iter().enumerate() {
                 let bits = |vector: &[f32]| vector.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
                 let (actual, expected) = (bits(vectors.row(row)), bits(expected.row(i)));
-                assert_eq!(actual, expected, "{threads} threads, text {i}");
+                assert_eq!(actual, expected, "{arithmetic}, {threads} threads, text {i}");
             }
             rest = others;
         }

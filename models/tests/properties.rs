@@ -5,11 +5,11 @@ mod naive;
 
 use std::path::{Path, PathBuf};
 
-use ferrite_kernels::testing::{Random, Tolerance, U, for_each_level};
+use ferrite_kernels::testing::{Random, Tolerance, U, for_each_arithmetic, for_each_level};
 use ferrite_layers::testing::{Bounded, assert_same_bits, in_pool};
 use ferrite_models::Error;
 use ferrite_models::bert::{Batch, Bert, BertConfig, Part, Workspace};
-use ferrite_models::kernels::{Level, Mat, Matrix, Segments};
+use ferrite_models::kernels::{Arithmetic, Level, Mat, Matrix, Precision, Segments};
 use naive::NaiveBert;
 use proptest::prelude::*;
 use safetensors::SafeTensors;
@@ -279,8 +279,8 @@ fn a_model_that_threads_share_is_the_naive_one() {
 fn bits_depend_on_the_sequence_alone() {
     let folder = SHARED.write(3);
     let batch = SHARED.batch(&[128, 1, 0, 300, 65, 40, 200, 17, 129], 4);
-    for_each_level(|level| {
-        let bert = Bert::from_pretrained_at(level, folder.path()).unwrap();
+    for_each_arithmetic(|arithmetic| {
+        let bert = Bert::from_pretrained_at(arithmetic, folder.path()).unwrap();
         assert_same_bits(batch.len(), |sequences| {
             let batch = select(&batch, sequences);
             (encode(&bert, &batch), batch.sequences().clone())
@@ -288,7 +288,7 @@ fn bits_depend_on_the_sequence_alone() {
         assert_same_bits(batch.len(), |sequences| {
             let batch = select(&batch, sequences);
             let last = bert.trace(&batch, false).unwrap().hidden_states.pop().unwrap();
-            assert!(last == encode(&bert, &batch), "{level}: trace and encode differ");
+            assert!(last == encode(&bert, &batch), "{arithmetic}: trace and encode differ");
             let pooled = bert.pool(&batch, last.view()).unwrap();
             (pooled, Segments::from_lengths(batch.sequences().iter().map(|_| 1)))
         });
@@ -299,8 +299,8 @@ fn bits_depend_on_the_sequence_alone() {
 fn maps_and_words_depend_on_the_sequence_alone() {
     let folder = SHARED.write(5);
     let batch = SHARED.batch(&[30, 1, 0, 65], 6);
-    for_each_level(|level| {
-        let bert = Bert::from_pretrained_at(level, folder.path()).unwrap();
+    for_each_arithmetic(|arithmetic| {
+        let bert = Bert::from_pretrained_at(arithmetic, folder.path()).unwrap();
         assert_same_bits(batch.len(), |sequences| {
             let batch = select(&batch, sequences);
             let maps = bert.trace(&batch, true).unwrap().attentions.swap_remove(1);
@@ -316,20 +316,43 @@ fn maps_and_words_depend_on_the_sequence_alone() {
     });
 }
 
-/// Whatever a workspace was used for before, a bad batch included.
+/// Integers are summed exactly, so that it is of no matter which instruction sums them, as long as
+/// the lanes of all else are the same. (Levels above these may have other instructions for more than
+/// the products of integers.)
+#[test]
+fn int8_has_the_same_bits_with_and_without_its_own_instruction() {
+    let folder = SHARED.write(9);
+    let batch = SHARED.batch(&[129, 0, 1, 64, 30], 10);
+    let at = |name: &str| Level::available().into_iter().find(|level| level.name() == name);
+    let Some((without, with)) = at("avx512").zip(at("avx512vnni")) else {
+        println!("this machine has no vpdpbusd");
+        return;
+    };
+    let outputs = |level| {
+        let arithmetic = Arithmetic::new(level, Precision::Int8);
+        outputs(&Bert::from_pretrained_at(arithmetic, folder.path()).unwrap(), &batch)
+    };
+    assert_eq!(outputs(without), outputs(with));
+}
+
+/// Whatever a workspace was used for before, a bad batch and other precisions included.
 #[test]
 fn a_used_workspace_leaves_no_trace() {
     let folder = SHARED.write(7);
-    let bert = Bert::from_pretrained(folder.path()).unwrap();
+    let berts = Precision::ALL.map(|precision| {
+        let arithmetic = Arithmetic::new(Level::current(), precision);
+        Bert::from_pretrained_at(arithmetic, folder.path()).unwrap()
+    });
     let mut workspace = Workspace::default();
     let bad = SHARED.batch(&[301], 8);
     for (round, lengths) in
         [&[300, 20, 150][..], &[1], &[], &[0, 7, 0], &[40; 25], &[2, 300]].into_iter().enumerate()
     {
         let batch = SHARED.batch(lengths, round as u64);
-        for threads in [1, 5, 2] {
+        for (threads, bert) in [1, 5, 2].into_iter().flat_map(|n| berts.iter().map(move |b| (n, b)))
+        {
             let used = in_pool(threads, || copy(bert.encode(&batch, &mut workspace).unwrap()));
-            assert_eq!(used, encode(&bert, &batch), "{lengths:?}");
+            assert_eq!(used, encode(bert, &batch), "{} {lengths:?}", bert.arithmetic());
             assert!(bert.encode(&bad, &mut workspace).is_err());
         }
     }

@@ -14,7 +14,8 @@ pub(crate) fn folder(name: &str) -> PathBuf {
 /// The program, without network and without what this machine's user has set.
 pub(crate) fn ferrite(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ferrite"));
-    command.args(arguments).env_remove("FERRITE_THREADS").env("HF_HUB_OFFLINE", "1");
+    command.args(arguments).env("HF_HUB_OFFLINE", "1");
+    command.env_remove("FERRITE_THREADS").env_remove("FERRITE_PRECISION");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

@@ -10,7 +10,7 @@ use crate::console::Console;
 use crate::input::Input;
 use crate::lines::Text;
 use crate::model::{SENTENCES, check_pair, resolve_model, warn};
-use crate::options::{Format, InputOptions, OnTruncate, write_numbers};
+use crate::options::{ArithmeticOptions, Format, InputOptions, OnTruncate, write_numbers};
 use crate::outcome::{Failure, Outcome};
 use crate::similarity::Similarities;
 use crate::stream::{Answer, Answers, BATCH_TOKENS, NOT_NUMBERS, Stream, Verb};
@@ -34,6 +34,9 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DIR|NAME", default_value = SENTENCES)]
     model: String,
 
+    #[command(flatten)]
+    arithmetic: ArithmeticOptions,
+
     /// What to write: the numbers, with spaces between, or {"embedding": [...]}
     #[arg(long, value_name = "FORM", value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -49,8 +52,8 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: Options, console: &Console) -> Result<Outcome, Failure> {
     let folder = resolve_model(&options.model, console)?;
-    let encoder =
-        SentenceEncoder::from_pretrained(folder).map_err(Failure::model(&options.model))?;
+    let encoder = SentenceEncoder::from_pretrained_at(options.arithmetic.arithmetic(), folder)
+        .map_err(Failure::model(&options.model))?;
     warn(encoder.tokenizer(), console);
     let stream = Stream { console, on_truncate: options.on_truncate, limit: encoder.max_length() };
     let input = Input::open(options.input, console)?;

@@ -12,7 +12,7 @@ use crate::console::Console;
 use crate::input::Input;
 use crate::lines::Text;
 use crate::model::{WORDS, check_pair, resolve_model, warn};
-use crate::options::{Format, InputOptions, OnTruncate};
+use crate::options::{ArithmeticOptions, Format, InputOptions, OnTruncate};
 use crate::outcome::{Failure, Outcome};
 use crate::stream::{Answer, Answers, BATCH_TOKENS, NOT_NUMBERS, Stream, Verb, too_long};
 
@@ -38,6 +38,9 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DIR|NAME", default_value = WORDS)]
     model: String,
 
+    #[command(flatten)]
+    arithmetic: ArithmeticOptions,
+
     /// What to write: tokens and their probabilities, or {"masks": [{"offsets": [start, end],
     /// "candidates": [{"token": ..., "id": ..., "probability": ...}, ...]}, ...]}; masks of a pair have
     /// "sequence" as well, 0 or 1
@@ -51,7 +54,8 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: Options, console: &Console) -> Result<Outcome, Failure> {
     let folder = resolve_model(&options.model, console)?;
-    let model = FillMask::from_pretrained(folder).map_err(Failure::model(&options.model))?;
+    let model = FillMask::from_pretrained_at(options.arithmetic.arithmetic(), folder)
+        .map_err(Failure::model(&options.model))?;
     warn(model.tokenizer(), console);
     let limit = model.bert().config().max_position_embeddings;
     let input = Input::open(options.input, console)?;

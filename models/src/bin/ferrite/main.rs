@@ -29,8 +29,11 @@ macro_rules! after_help {
   4  the model cannot be had, or is not valid
 
 Environment:
-  FERRITE_LEVEL    the highest instruction set to use: portable, avx2 or avx512
+  FERRITE_LEVEL    the highest instruction set to use: portable, avx2, avx512, avx512vnni,
+                   avx512bf16 or amx
   FERRITE_THREADS  as --threads
+  FERRITE_PRECISION
+                   as --precision
   HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_ENDPOINT, HF_TOKEN
                    where models are looked for by name, as for the hub's other programs"
         )

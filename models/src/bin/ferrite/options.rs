@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use ferrite_models::kernels::{Arithmetic, Level, Precision};
 
 /// Where the texts come from.
 #[derive(Args)]
@@ -53,6 +54,38 @@ impl Format {
         out.push(b'\n');
         out
     }
+}
+
+/// How a model computes.
+#[derive(Args)]
+pub(crate) struct ArithmeticOptions {
+    /// The numbers that the products of the layers are computed with
+    #[arg(long, value_name = "NUMBERS", value_enum, env = "FERRITE_PRECISION")]
+    #[arg(default_value_t = Numbers::F32)]
+    precision: Numbers,
+}
+
+impl ArithmeticOptions {
+    /// The precision asked for, at the level of this process.
+    pub(crate) fn arithmetic(&self) -> Arithmetic {
+        let precision = match self.precision {
+            Numbers::F32 => Precision::F32,
+            Numbers::Bf16 => Precision::Bf16,
+            Numbers::Int8 => Precision::Int8,
+        };
+        Arithmetic::new(Level::current(), precision)
+    }
+}
+
+/// The names of precisions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Numbers {
+    /// Single precision: 4 bytes a weight; as near to the exact result as PyTorch
+    F32,
+    /// 2 bytes a weight; vectors within a cosine of 0.9999 of those in f32
+    Bf16,
+    /// 1 byte a weight; vectors within a cosine of 0.995 of those in f32
+    Int8,
 }
 
 /// What to do with texts that are longer than the model's limit.

@@ -1,6 +1,7 @@
-//! `ferrite inspect`: what a model's folder has, and all that is wrong with it.
+//! `ferrite inspect`: what a model's folder has, and all that is wrong with it; what a machine has.
 
 mod cost;
+mod machine;
 mod print;
 
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use clap::Args;
 use ferrite_models::Error;
 use ferrite_models::bert::{BertConfig, Part};
 use ferrite_models::checkpoint::{Checkpoint, Fate, LoadReport, Names, TensorInfo};
-use ferrite_models::kernels::Level;
+use ferrite_models::kernels::MAX_INT8_INPUTS;
 use ferrite_models::sentence::{Pooling, SentenceModules};
 use ferrite_models::tokenizer::Tokenizer;
 use serde::Serialize;
@@ -19,18 +20,27 @@ use crate::model::{SENTENCES, resolve_model};
 use crate::options::Format;
 use crate::outcome::{Failure, Outcome};
 use crate::stream::write_out;
-use cost::Cost;
+use cost::{Cost, ProductBytes};
+use machine::Machine;
 
-/// Look at a model: every tensor, its size and cost, and all that is wrong with it
+/// Look at a model: every tensor, its size and cost, and all that is wrong with it; or at this CPU
 ///
 /// Only headers are read, so this is quick for any size. A folder with faults is gone through to its
 /// end; then the exit code is 4.
 #[derive(Args)]
-#[command(after_help = after_help!("ferrite inspect --model path/to/model"))]
+#[command(after_help = after_help!(
+    "ferrite inspect --model path/to/model"
+    "ferrite inspect --cpu"
+))]
 pub(crate) struct Options {
     /// A folder, or the name of a model on the hub
     #[arg(long, value_name = "DIR|NAME", default_value = SENTENCES)]
     model: String,
+
+    /// Look at this machine and at no model: its CPU and threads, the instruction set levels that it
+    /// has and lacks, and for each precision the instruction that multiplies
+    #[arg(long, conflicts_with = "model")]
+    cpu: bool,
 
     /// What to write: something to read, or all of it as one object of JSON
     #[arg(long, value_name = "FORM", value_enum, default_value_t = Format::Text)]
@@ -38,14 +48,24 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: Options, console: &Console) -> Result<Outcome, Failure> {
+    if options.cpu {
+        let machine = Machine::new();
+        write(options.format, &machine, Machine::text)?;
+        return Ok(Outcome::Done);
+    }
     let folder = resolve_model(&options.model, console)?;
     let report = Report::new(&folder);
-    let out = match options.format {
-        Format::Text => print::text(&report),
-        Format::Jsonl => serde_json::to_string(&report).expect("all keys are strings") + "\n",
-    };
-    write_out(out.as_bytes())?;
+    write(options.format, &report, print::text)?;
     Ok(if report.faults.is_empty() { Outcome::Done } else { Outcome::InvalidModel })
+}
+
+/// Writes something in a format.
+fn write<T: Serialize>(format: Format, what: &T, text: fn(&T) -> String) -> Result<(), Failure> {
+    let out = match format {
+        Format::Text => text(what),
+        Format::Jsonl => serde_json::to_string(what).expect("all keys are strings") + "\n",
+    };
+    write_out(out.as_bytes())
 }
 
 /// What can be said of a folder. What cannot be read is absent, and among the faults.
@@ -61,6 +81,7 @@ struct Report {
     /// Their bytes, as stored.
     bytes: Option<usize>,
     cost: Option<Cost>,
+    product_bytes: Option<ProductBytes>,
     tokenizer: Option<Vocabulary>,
     sentence: Option<Sentence>,
     machine: Machine,
@@ -89,15 +110,6 @@ struct Sentence {
     max_length: Option<usize>,
 }
 
-/// What the model would run on.
-#[derive(Serialize)]
-struct Machine {
-    level: &'static str,
-    /// All that this machine has.
-    levels: Vec<&'static str>,
-    threads: usize,
-}
-
 /// A stored tensor, or one that is missing.
 #[derive(Serialize)]
 struct Tensor {
@@ -114,7 +126,6 @@ struct Tensor {
 
 impl Report {
     fn new(folder: &Path) -> Report {
-        let level = Level::current();
         let mut report = Report {
             folder: folder.to_owned(),
             config: None,
@@ -122,13 +133,10 @@ impl Report {
             parameters: None,
             bytes: None,
             cost: None,
+            product_bytes: None,
             tokenizer: None,
             sentence: None,
-            machine: Machine {
-                level: level.name(),
-                levels: Level::available().into_iter().map(Level::name).collect(),
-                threads: rayon::current_num_threads(),
-            },
+            machine: Machine::new(),
             tensors: Vec::new(),
             warnings: Vec::new(),
             faults: Vec::new(),
@@ -169,6 +177,15 @@ impl Report {
         let parts = config.parts(&names);
         let LoadReport { tensors, faults, parameters, bytes, .. } = config.report(&names, &parts);
         self.cost = Some(Cost::new(config, &parts));
+        self.product_bytes = Some(ProductBytes::new(config, &parts));
+        for (field, size) in
+            [("hidden_size", config.hidden_size), ("intermediate_size", config.intermediate_size)]
+        {
+            if size > MAX_INT8_INPUTS {
+                let warning = format!("{field}: {size}, and int8 takes at most {MAX_INT8_INPUTS}");
+                self.warnings.push(warning);
+            }
+        }
         self.parts.extend(parts.iter().map(|part| match part {
             Part::Encoder => "encoder",
             Part::Pooler => "pooler",

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use ferrite_models::bert::BertConfig;
 
-use super::cost::Cost;
+use super::cost::{Cost, ProductBytes};
 use super::{Report, Sentence, Tensor, Vocabulary};
 use crate::console::printable;
 
@@ -22,6 +22,10 @@ pub(super) fn text(report: &Report) -> String {
     if let (Some(parameters), Some(bytes)) = (report.parameters, report.bytes) {
         line("parts", report.parts.join(", "));
         line("weights", format!("{} parameters, {} bytes", count(parameters), count(bytes)));
+    }
+    if let Some(ProductBytes { f32, bf16, int8 }) = report.product_bytes {
+        let [f32, bf16, int8] = [f32, bf16, int8].map(count);
+        line("products", format!("read about {f32} bytes in f32, {bf16} in bf16, {int8} in int8"));
     }
     if let (Some(cost), Some(config)) = (&report.cost, &report.config) {
         costs(cost, config).into_iter().for_each(|(name, value)| line(name, value));
