@@ -474,7 +474,7 @@ mod tiles {
             // Both ends of the range, in x and then in w, with nothing else in the sum that would
             // hide what is lost; the other operand keeps the products away from the ends.
             let some = |x: &Matrix<f32>, factor: f32, others: f32| {
-                let factor = |col: usize| if col % 3 == 0 { factor } else { others };
+                let factor = |col: usize| if col.is_multiple_of(3) { factor } else { others };
                 Matrix::from_fn(x.rows(), 70, |r, c| x.row(r)[c] * factor(c))
             };
             let (x, w) = (random(18, 70, 12), random(17, 70, 13));
