@@ -19,6 +19,9 @@
 //! assert_eq!(hidden.shape(), (7, 32));
 //! # Ok::<(), ferrite_models::Error>(())
 //! ```
+//!
+//! Products are in f32 unless another [`Precision`](kernels::Precision) is asked for: see
+//! [`Bert::from_pretrained_at`](bert::Bert::from_pretrained_at).
 #![forbid(unsafe_code)]
 
 pub mod bert;

@@ -55,8 +55,25 @@ impl Bert {
     /// are computed in its precision, those of the pooler and of the next-sentence head, a few for
     /// each sequence, always in f32. A level alone stands for f32 throughout.
     ///
+    /// For all-MiniLM-L6-v2 the cosine of a text's vector to that in f32 is 0.9999 or more in bf16,
+    /// which takes half the bytes of weights, and 0.98 or more, 0.995 in the mean, in int8, which
+    /// takes a quarter.
+    ///
+    /// ```
+    /// use ferrite_models::bert::{Batch, Bert, Workspace};
+    /// use ferrite_models::kernels::{Arithmetic, Level, Precision};
+    ///
+    /// let arithmetic = Arithmetic::new(Level::try_current()?, Precision::Bf16);
+    /// let bert = Bert::from_pretrained_at(arithmetic, "tests/oracle/a-pretraining")?;
+    /// let batch = Batch::from_ids([&[2, 17, 3][..]]);
+    /// let mut workspace = Workspace::default();
+    /// assert_eq!(bert.encode(&batch, &mut workspace)?.shape(), (3, 32));
+    /// # Ok::<(), ferrite_models::Error>(())
+    /// ```
+    ///
     /// # Errors
-    /// As [`Bert::from_pretrained`].
+    /// As [`Bert::from_pretrained`]; and [`Error::Unsupported`] in int8 for a width of more than
+    /// [`MAX_INT8_INPUTS`].
     pub fn from_pretrained_at(
         arithmetic: impl Into<Arithmetic>,
         folder: impl AsRef<Path>,

@@ -59,7 +59,7 @@ impl Format {
 /// How a model computes.
 #[derive(Args)]
 pub(crate) struct ArithmeticOptions {
-    /// The numbers that the products of the layers are computed with
+    /// The numbers that the products of the layers and of the masked-LM head are computed with
     #[arg(long, value_name = "NUMBERS", value_enum, env = "FERRITE_PRECISION")]
     #[arg(default_value_t = Numbers::F32)]
     precision: Numbers,
@@ -80,11 +80,11 @@ impl ArithmeticOptions {
 /// The names of precisions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Numbers {
-    /// Single precision: 4 bytes a weight; as near to the exact result as PyTorch
+    /// 4 bytes a weight; as near to the exact numbers as PyTorch's f32
     F32,
-    /// 2 bytes a weight; vectors within a cosine of 0.9999 of those in f32
+    /// 2 bytes a weight; a cosine of 0.9999 or more to the vectors in f32 (all-MiniLM-L6-v2)
     Bf16,
-    /// 1 byte a weight; vectors within a cosine of 0.995 of those in f32
+    /// 1 byte a weight; a cosine of 0.98 or more to the vectors in f32 (all-MiniLM-L6-v2)
     Int8,
 }
 
