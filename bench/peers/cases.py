@@ -42,14 +42,16 @@ def real_rows(hidden, mask):
     return hidden[np.ones(hidden.shape[:2], bool) if mask is None else mask.astype(bool)]
 
 
-def calibration(masked, batches=64, length=128):
+def calibration(masked, batches=64):
     """Batches to choose int8 scales by: random ids of the range of `Case`, [2, length] each.
 
-    With `masked` the second sequence has a random length; each batch is what a peer's
-    model takes: [ids] or [ids, mask].
+    The lengths run from 16 to 512: attention spreads over the tokens there are, so scales from one
+    length clip the attention of a shorter text. With `masked` the second sequence has a random
+    length; each batch is what a peer's model takes: [ids] or [ids, mask].
     """
     random = np.random.default_rng(0)
-    for _ in range(batches):
+    for number in range(batches):
+        length = 16 << number % 6
         ids = 1000 + random.integers(0, 20000, (2, length))
         mask = np.arange(length) < np.array([[length], [random.integers(8, length)]])
         yield [ids * mask, mask.astype(np.int64)] if masked else [ids]

@@ -162,6 +162,8 @@ def main():
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     os.environ["KINETO_LOG_LEVEL"] = "99"
     options = arguments()
+    for file in filter(None, (options.json, options.markdown)):
+        file.parent.mkdir(parents=True, exist_ok=True)
     report = json.loads(options.source.read_text()) if options.source else measured(options)
     tables = markdown(report)
     print(tables)
