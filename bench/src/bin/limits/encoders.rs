@@ -168,7 +168,7 @@ fn shapes(quick: bool) -> Vec<(String, Vec<usize>)> {
 
 /// All precisions in turn, for about a second, but at least twice.
 fn time(encoders: &mut [Encoder], lengths: &[usize], setting: &Setting) -> Vec<AgainstPeak> {
-    let budget = if setting.quick { 0.5 } else { 1.5 };
+    let budget = if setting.quick { 0.2 } else { 1.5 };
     let batch = batch(lengths);
     let mut rounds = vec![Vec::new(); encoders.len()];
     let mut spent = 0.0;
