@@ -1,11 +1,13 @@
 //! Work shared out to the current rayon pool.
 
 mod crew;
+mod divide;
 mod offer;
 #[cfg(test)]
 mod tests;
 
 pub use crew::crew;
+pub(crate) use divide::share;
 
 use crate::denormals::Denormals;
 use crate::matrix::MatMut;
@@ -43,7 +45,7 @@ where
 /// number of threads.
 pub fn share_rows<T: Send>(x: MatMut<'_, T>, f: impl Fn(usize, MatMut<'_, T>) + Sync) {
     let step = rows_per_thread(x.rows(), x.cols());
-    halve(0, x, step, &f);
+    share(x, step, 1, &f);
 }
 
 /// How many threads share the work of a kernel that is called here.
@@ -61,18 +63,4 @@ pub(crate) fn worthwhile(work: usize, worth: usize) -> usize {
 /// How many rows of a matrix each thread takes.
 pub(crate) fn rows_per_thread(rows: usize, cols: usize) -> usize {
     rows.div_ceil(worthwhile(rows * cols, WORTH_A_THREAD)).max(1)
-}
-
-fn halve<T: Send>(
-    first: usize,
-    x: MatMut<'_, T>,
-    step: usize,
-    f: &(impl Fn(usize, MatMut<'_, T>) + Sync),
-) {
-    if x.rows() <= step {
-        return f(first, x);
-    }
-    let middle = x.rows() / 2;
-    let (top, bottom) = x.split_rows(middle);
-    join(|| halve(first, top, step, f), || halve(first + middle, bottom, step, f));
 }
