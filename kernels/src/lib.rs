@@ -5,9 +5,9 @@
 //!
 //! | theme | what |
 //! |---|---|
-//! | storage | [`Matrix`], the views [`Mat`] and [`MatMut`], [`Segments`] for packed batches |
+//! | storage | [`Matrix`], the views [`Mat`] and [`MatMut`], [`Segments`] for packed batches; [`transpose`] |
 //! | products | [`matmul`] with [`PackedMatrix`] weights and an [`Epilogue`]; [`Attention`] |
-//! | rows | [`softmax`], [`log_softmax`], [`layer_norm`], [`add_layer_norm`], [`mean_rows`], [`max_rows`] |
+//! | rows | [`softmax`], [`log_softmax`], [`layer_norm`], [`add_layer_norm`], [`mean_rows`], [`max_rows`], [`column_sums`] |
 //! | elements | [`Activation`]; exp, tanh, erf, sums and scaling in [`elementwise`] |
 //! | tables | [`embedding_sum`], [`gather`] |
 //! | threads | [`share_rows`]; products and attention share themselves out |
@@ -37,6 +37,7 @@ mod activation;
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod attention;
+mod column_sums;
 mod denormals;
 mod embedding;
 mod gemm;
@@ -51,6 +52,7 @@ mod precision;
 mod rows;
 mod simd;
 mod softmax;
+mod transpose;
 
 pub mod elementwise;
 #[cfg(any(test, feature = "testing"))]
@@ -60,6 +62,7 @@ pub mod testing;
 
 pub use activation::Activation;
 pub use attention::{Attention, AttentionScratch, Mask};
+pub use column_sums::column_sums;
 pub use denormals::flush_denormals;
 pub use embedding::{Lookup, embedding_sum, gather};
 pub use gemm::{Activations, Epilogue, Left, MAX_INT8_INPUTS, PackedMatrix, matmul, matmul_into};
@@ -71,3 +74,4 @@ pub use peak::{fma_peak, peak};
 pub use pool::{max_rows, mean_rows};
 pub use precision::{Arithmetic, Precision, UnknownPrecision};
 pub use softmax::{log_softmax, softmax};
+pub use transpose::transpose;

@@ -6,6 +6,7 @@
 
 mod activation;
 mod attention;
+mod column_sums;
 mod erf;
 mod layer_norm;
 mod matmul;
@@ -14,6 +15,7 @@ mod softmax;
 
 pub use activation::{gelu, gelu_tanh, normal_cdf};
 pub use attention::attention;
+pub use column_sums::column_sums;
 pub use erf::{erf, erfc};
 pub use layer_norm::layer_norm;
 pub use matmul::{matmul, transpose};
