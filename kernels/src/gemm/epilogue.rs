@@ -13,6 +13,8 @@ use crate::simd::{F32s, Simd};
 pub enum Epilogue<'a> {
     /// `y = x Wᵀ`
     Store,
+    /// `y = y + x Wᵀ`: each sum begins with what is there, or has it added at its end, by precision.
+    Add,
     /// `y = x Wᵀ + b`
     Bias(&'a [f32]),
     /// `y = f(x Wᵀ + b)`
@@ -36,7 +38,7 @@ impl Epilogue<'_> {
     #[track_caller]
     pub(crate) fn check(&self, rows: usize, cols: usize) {
         let (bias, residual) = match *self {
-            Epilogue::Store => (None, None),
+            Epilogue::Store | Epilogue::Add => (None, None),
             Epilogue::Bias(bias) | Epilogue::BiasActivation(bias, _) => (Some(bias), None),
             Epilogue::BiasResidual(bias, residual) => (Some(bias), Some(residual)),
         };
@@ -100,7 +102,7 @@ impl Epilogue<'_> {
         sum: impl Fn(Range<usize>, S::F32) -> S::F32,
     ) {
         match self {
-            Epilogue::Store => map_vectors(s, y, sum),
+            Epilogue::Store | Epilogue::Add => map_vectors(s, y, sum),
             Epilogue::Bias(bias) => {
                 let bias = &bias[cols];
                 map_vectors(

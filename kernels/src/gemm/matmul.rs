@@ -9,8 +9,9 @@ use super::kernel::{Kernel, with_kernel};
 use super::multiply::{ROW_BLOCK, multiply};
 use super::packed::PackedMatrix;
 use super::pieces::multiply_row;
-use crate::matrix::MatMut;
-use crate::parallel::{join, worthwhile};
+use crate::elementwise;
+use crate::matrix::{MatMut, Matrix};
+use crate::parallel::{join, share_rows, worthwhile};
 
 /// Below this many multiply-adds (some ten microseconds) a second thread costs more than it
 /// brings.
@@ -20,7 +21,7 @@ const WORTH_A_THREAD: usize = 512 * 1024;
 const PIECES_PER_THREAD: usize = 4;
 
 /// `y = x Wᵀ`, then the epilogue. Shapes: x (n, inputs), W (outputs, inputs), y (n, outputs).
-/// `y` is overwritten and never read before.
+/// `y` is overwritten and never read before, but for [`Epilogue::Add`].
 ///
 /// Errors before the epilogue, where k is the number of inputs, `gamma_k = k u / (1 - k u)`,
 /// `u = 2^-24`, and no product underflows:
@@ -70,6 +71,9 @@ fn run(x: Left<'_>, w: &PackedMatrix, epilogue: Epilogue<'_>, y: RowsMut<'_>) {
         (rows, outputs)
     );
     epilogue.check(rows, outputs);
+    if matches!(epilogue, Epilogue::Add) && w.unit().shape().form.by_rows() {
+        return add_product(x, w, y);
+    }
     let copy;
     let x = match x.ready(w.unit()) {
         Some(ready) => ready,
@@ -89,6 +93,18 @@ fn run(x: Left<'_>, w: &PackedMatrix, epilogue: Epilogue<'_>, y: RowsMut<'_>) {
         let step = panels.len().div_ceil(threads);
         product.share_panels(x, panels, y, step);
     }
+}
+
+/// `y += x Wᵀ` where sums are not of floats until they are finished, or where a row may have to be
+/// computed anew: the product goes elsewhere first.
+fn add_product(x: Left<'_>, w: &PackedMatrix, y: RowsMut<'_>) {
+    let mut product = Matrix::zeros(y.rows(), y.values.cols());
+    matmul(x, w, Epilogue::Store, product.view_mut());
+    share_rows(y.values, |first, mut y| {
+        for row in 0..y.rows() {
+            elementwise::add(w.arithmetic().level(), y.row_mut(row), product.row(first + row));
+        }
+    });
 }
 
 #[derive(Clone, Copy)]
@@ -153,6 +169,7 @@ impl Product<'_> {
                     x.rows,
                     w,
                     panels,
+                    matches!(self.epilogue, Epilogue::Add),
                     y,
                     #[inline(always)]
                     |row, cols, y| {

@@ -21,6 +21,7 @@ pub(crate) mod multiply;
 mod packed;
 pub(crate) mod panels;
 mod pieces;
+mod repack;
 pub(crate) mod tile;
 
 pub use activations::{Activations, Left};

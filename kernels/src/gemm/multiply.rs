@@ -21,7 +21,7 @@ const MAX_TILE: usize = 32 * 32;
 /// The rows of `x` times the given panels. `x` are the bytes of rows in the kernel's form, with at
 /// least as many elements as the layout's padded inputs, and at least as many rows as `y` has, up to
 /// the kernel's multiple. `y` has the columns of
-/// the panels, is overwritten, and each part is handed to `finish(row, columns, part of y)` once its
+/// the panels, is overwritten, or added to if `add` is set, and each part is handed to `finish(row, columns, part of y)` once its
 /// sums are complete; columns count from the first of `panels`.
 ///
 /// ```text
@@ -38,6 +38,7 @@ pub(crate) fn multiply<K: Kernel>(
     x: Mat<'_, u8>,
     w: Panels<'_>,
     panels: Range<usize>,
+    add: bool,
     mut y: MatMut<'_>,
     mut finish: impl FnMut(usize, Range<usize>, &mut [f32]),
 ) {
@@ -53,12 +54,12 @@ pub(crate) fn multiply<K: Kernel>(
             let end = y.cols().min(w.layout.start(panels.end) - origin);
             for block in w.layout.blocks() {
                 for p in panels.clone() {
-                    pass_over_panel(k, x, w, block, p, rows.clone(), origin, &mut y);
+                    pass_over_panel(k, x, w, block, p, rows.clone(), origin, add, &mut y);
                 }
             }
             for row in rows.clone() {
                 let part = &mut y.row_mut(row)[start..end];
-                if w.layout.inputs == 0 {
+                if w.layout.inputs == 0 && !add {
                     part.fill(0.0);
                 }
                 finish(row, start..end, part);
@@ -77,6 +78,7 @@ fn pass_over_panel<K: Kernel>(
     p: usize,
     rows: Range<usize>,
     origin: usize,
+    add: bool,
     y: &mut MatMut<'_>,
 ) {
     let (shape, (first, depth)) = (K::SHAPE, block);
@@ -105,7 +107,7 @@ fn pass_over_panel<K: Kernel>(
         b_group_stride: width * shape.group * shape.weight_bytes,
         c: std::ptr::null_mut(),
         c_row_stride: y.stride(),
-        accumulate: first > 0,
+        accumulate: add || first > 0,
         ahead: b.as_ptr().wrapping_add(b.len()),
         ahead_stride: share / groups,
         a_piece,

@@ -159,6 +159,25 @@ impl PackedMatrix {
         self.unit
     }
 
+    /// Changes the shape; what it holds is unspecified until all of it is filled.
+    pub(super) fn reshape(&mut self, inputs: usize, outputs: usize) {
+        self.layout = Layout::new(self.unit.shape(), outputs, inputs);
+        self.data.resize(1, self.layout.len() * self.unit.shape().weight_bytes);
+    }
+
+    /// How the packed bytes lie, the bytes, and how many of them an element has.
+    pub(super) fn layout_and_data(&mut self) -> (Layout, &mut [u8], usize) {
+        (self.layout, self.data.as_mut_slice(), self.unit.shape().weight_bytes)
+    }
+
+    #[cfg(test)]
+    pub(super) fn same_bytes(&self, other: &PackedMatrix) -> bool {
+        let all = |of: &PackedMatrix| {
+            (of.outputs(), of.inputs(), of.scales.clone(), of.excess.clone(), of.bytes())
+        };
+        all(self) == all(other) && self.data.as_slice() == other.data.as_slice()
+    }
+
     pub(crate) fn panels(&self) -> Panels<'_> {
         Panels { layout: self.layout, data: self.data.as_slice() }
     }

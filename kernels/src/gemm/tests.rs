@@ -228,6 +228,29 @@ fn epilogues_do_what_they_say() {
 }
 
 #[test]
+fn a_product_is_added_to_what_is_there() {
+    for_each_arithmetic(|arithmetic| {
+        for (rows, outputs, inputs) in [(1, 1, 1), (13, 53, 40), (300, 70, 1000), (5, 9, 0)] {
+            // Integers, the largest in each row, so that every precision is exact.
+            let mut random = Random::new(14);
+            let mut integers = |rows: usize, cols: usize| {
+                let mut x = Matrix::from_slice(rows, cols, &random.integers(rows * cols, 3));
+                (0..rows * usize::from(cols > 0)).for_each(|row| x.row_mut(row)[0] = 127.0);
+                x
+            };
+            let (x, w, before) =
+                (integers(rows, inputs), integers(outputs, inputs), integers(rows, outputs));
+            let product = product(arithmetic, &x, &w);
+            let mut y = before.clone();
+            let packed = PackedMatrix::new(arithmetic, w.view());
+            matmul(x.view(), &packed, Epilogue::Add, y.view_mut());
+            let sum = |r: usize, c: usize| before.row(r)[c] + product.row(r)[c];
+            assert_eq!(y, Matrix::from_fn(rows, outputs, sum), "{arithmetic} {rows}");
+        }
+    });
+}
+
+#[test]
 fn a_nan_or_an_infinity_stays_in_its_row() {
     for_each_arithmetic(|arithmetic| {
         let (mut x, w) = (random(20, 140, 14), random(60, 140, 15));
