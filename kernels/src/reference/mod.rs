@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod activation;
+mod adamw;
 mod attention;
 mod column_sums;
 mod cross_entropy;
@@ -17,6 +18,7 @@ mod softmax;
 pub use activation::{
     gelu, gelu_derivative, gelu_tanh, gelu_tanh_derivative, normal_cdf, tanh_derivative,
 };
+pub use adamw::{AdamW, adamw};
 pub use attention::attention;
 pub use column_sums::column_sums;
 pub use cross_entropy::{cross_entropy, cross_entropy_gradient};
