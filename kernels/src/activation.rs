@@ -1,5 +1,7 @@
 //! Activation functions, element by element.
 
+mod backward;
+
 use std::ops::Range;
 
 use crate::math::{exp, normal_cdf_lower, tanh};

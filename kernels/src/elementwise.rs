@@ -1,6 +1,7 @@
 //! Sums and products, element by element, norms, and the functions of a slice.
 
 use crate::Level;
+use crate::parallel::{rows_per_thread, share};
 use crate::rows::{for_each_vector, map_row, sum_vectors};
 use crate::simd::{F32s, Simd, dispatch};
 use crate::{MatMut, math};
@@ -56,6 +57,26 @@ fn sum_of_squares_row<S: Simd>(s: S, x: &[f32]) -> f64 {
             x * x
         },
     )
+}
+
+/// Elements whose squares one thread adds.
+const PIECE: usize = 64 * 1024;
+
+/// [`sum_of_squares`] of many numbers, such as all gradients of a tensor, by several threads, with
+/// the same bound: pieces of 65,536 elements are summed each by itself and added in order, whoever
+/// takes them.
+///
+/// NaN gives NaN, an infinity or a magnitude above 1e19 gives infinity: a sum that is not finite
+/// shows gradients that are not.
+pub fn sum_of_squares_shared(level: Level, x: &[f32]) -> f64 {
+    let mut sums = vec![0.0; x.len().div_ceil(PIECE)];
+    let step = rows_per_thread(sums.len(), PIECE);
+    share(&mut sums[..], step, 1, &|first, sums: &mut [f64]| {
+        for (sum, piece) in sums.iter_mut().zip(x[first * PIECE..].chunks(PIECE)) {
+            *sum = sum_of_squares(level, piece);
+        }
+    });
+    sums.iter().sum()
 }
 
 /// Divides every row of `x` by its Euclidean norm, or by `eps` if that is larger: what PyTorch calls

@@ -1,5 +1,6 @@
 //! Rows of tables: token, segment and position embeddings.
 
+use crate::parallel::{Divide, rows_per_thread, share};
 use crate::rows::for_each_vector;
 use crate::simd::{F32s, Simd, dispatch};
 use crate::{Level, Mat, MatMut};
@@ -109,6 +110,51 @@ pub fn embedding_sum(
             );
         }
     })
+}
+
+/// Scatters rows: `table[ids[t]] += rows[t]`, in the order of t. The backward pass of [`gather`] with
+/// scale one: the gradient of a table from that of what was taken out of it.
+///
+/// Threads share the columns, so that each sum has the order of t whoever computes it.
+///
+/// # Panics
+/// If the shapes do not fit, or an id is not in the table.
+#[track_caller]
+pub fn scatter_add(ids: &[u32], rows: Mat<'_>, table: MatMut<'_>) {
+    assert_eq!(
+        (ids.len(), table.cols()),
+        rows.shape(),
+        "scatter_add: ids and columns of the table, and the shape of the rows"
+    );
+    let height = table.rows();
+    if let Some(token) = ids.iter().position(|&id| id as usize >= height) {
+        panic!("scatter_add: id {} of token {token} is not below {height}", ids[token]);
+    }
+    let step = rows_per_thread(table.cols(), ids.len());
+    share(Columns(table), step, LINE, &|first, Columns(mut table)| {
+        let rows = rows.col_range(first..first + table.cols());
+        for (token, &id) in ids.iter().enumerate() {
+            let sums = table.row_mut(id as usize);
+            sums.iter_mut().zip(rows.row(token)).for_each(|(sum, x)| *sum += x);
+        }
+    });
+}
+
+/// Threads take whole cache lines of a row.
+const LINE: usize = 16;
+
+/// A matrix that is cut between two columns.
+struct Columns<'a>(MatMut<'a>);
+
+impl Divide for Columns<'_> {
+    fn items(&self) -> usize {
+        self.0.cols()
+    }
+
+    fn divide(self, cols: usize) -> (Self, Self) {
+        let (a, b) = self.0.split_cols(cols);
+        (Columns(a), Columns(b))
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,10 @@
 //! Layer normalisation (Ba, Kiros, Hinton 2016): y = (x - mean) / sqrt(var + eps) * gamma + beta,
 //! with mean and (biased) variance of each row.
 
+mod backward;
+
+pub use backward::layer_norm_backward;
+
 use crate::rows::{for_each_vector, sum_vectors};
 use crate::simd::{F32s, Simd, dispatch};
 use crate::{Level, Mat, MatMut};

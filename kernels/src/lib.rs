@@ -7,9 +7,9 @@
 //! |---|---|
 //! | storage | [`Matrix`], the views [`Mat`] and [`MatMut`], [`Segments`] for packed batches; [`transpose`] |
 //! | products | [`matmul`] with [`PackedMatrix`] weights and an [`Epilogue`]; [`Attention`] |
-//! | rows | [`softmax`], [`log_softmax`], [`layer_norm`], [`add_layer_norm`], [`mean_rows`], [`max_rows`], [`column_sums`] |
-//! | elements | [`Activation`]; exp, tanh, erf, sums and scaling in [`elementwise`] |
-//! | tables | [`embedding_sum`], [`gather`] |
+//! | rows | [`softmax`], [`log_softmax`], [`layer_norm`], [`add_layer_norm`], [`layer_norm_backward`], [`cross_entropy`], [`mean_rows`], [`max_rows`], [`column_sums`] |
+//! | elements | [`Activation`], forward and backward; [`Dropout`]; [`AdamW`]; exp, tanh, erf, sums and scaling in [`elementwise`] |
+//! | tables | [`embedding_sum`], [`gather`], [`scatter_add`] |
 //! | threads | [`share_rows`]; products and attention share themselves out |
 //!
 //! ```
@@ -34,11 +34,14 @@
 //! and, row by row, not on the other rows. Error bounds stand with each kernel; `u` is 2^-24.
 
 mod activation;
+mod adamw;
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod attention;
 mod column_sums;
+mod cross_entropy;
 mod denormals;
+mod dropout;
 mod embedding;
 mod gemm;
 mod layer_norm;
@@ -61,12 +64,15 @@ pub mod reference;
 pub mod testing;
 
 pub use activation::Activation;
+pub use adamw::AdamW;
 pub use attention::{Attention, AttentionScratch, Mask};
 pub use column_sums::column_sums;
+pub use cross_entropy::{CrossEntropy, IGNORED, cross_entropy, cross_entropy_loss};
 pub use denormals::flush_denormals;
-pub use embedding::{Lookup, embedding_sum, gather};
+pub use dropout::Dropout;
+pub use embedding::{Lookup, embedding_sum, gather, scatter_add};
 pub use gemm::{Activations, Epilogue, Left, MAX_INT8_INPUTS, PackedMatrix, matmul, matmul_into};
-pub use layer_norm::{add_layer_norm, layer_norm, layer_norm_in_place};
+pub use layer_norm::{add_layer_norm, layer_norm, layer_norm_backward, layer_norm_in_place};
 pub use level::{LEVEL_VARIABLE, Level, UnknownLevel};
 pub use matrix::{Element, InvalidSegments, Mat, MatMut, Matrix, Segments};
 pub use parallel::{crew, join, share_rows, threads};

@@ -7,7 +7,7 @@ mod offer;
 mod tests;
 
 pub use crew::crew;
-pub(crate) use divide::share;
+pub(crate) use divide::{Divide, share};
 
 use crate::denormals::Denormals;
 use crate::matrix::MatMut;

@@ -5,7 +5,7 @@ use crate::reference;
 use crate::rows::map_row;
 use crate::testing::{Edge, Guarded, Random, Tolerance, for_each_level, lengths, ulp};
 
-const ALL: [Activation; 4] =
+pub(super) const ALL: [Activation; 4] =
     [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Tanh];
 
 /// The exact result and the largest error allowed.

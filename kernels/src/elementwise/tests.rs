@@ -1,6 +1,8 @@
 use super::*;
 use crate::reference::{self, widen};
-use crate::testing::{Edge, Guarded, Random, Tolerance, U, for_each_level, lengths};
+use crate::testing::{
+    Edge, Guarded, Random, Tolerance, U, for_each_level, lengths, same_on_any_threads,
+};
 
 #[test]
 fn sums_and_products_equal_scalar_arithmetic() {
@@ -37,6 +39,41 @@ fn sums_of_squares_keep_the_bound_and_integers_are_exact() {
             assert_eq!(sum_of_squares(level, &x), exact, "{level} {n}");
         }
         assert_eq!(sum_of_squares(level, &[1e17; 4096]), 4096.0 * f64::from(1e17f32 * 1e17));
+    });
+}
+
+#[test]
+fn shared_sums_of_squares_keep_the_bound_and_their_bits() {
+    let mut random = Random::new(4);
+    for n in [0, 1, 1000, 65_535, 65_536, 65_537, 700_001] {
+        let (x, integers) = (random.vector(n, 0.0, 3.0), random.integers(n, 9));
+        let exact = |x: &[f32]| widen(x).iter().map(|x| x * x).sum::<f64>();
+        for_each_level(|level| {
+            let sum =
+                f64::from_bits(same_on_any_threads(|| sum_of_squares_shared(level, &x).to_bits()));
+            let limit = ((n.max(1) as f64).log2().ceil() + 16.0) * U * exact(&x);
+            assert!((sum - exact(&x)).abs() <= limit, "{level} {n}: {sum}");
+            assert_eq!(sum_of_squares_shared(level, &integers), exact(&integers), "{level} {n}");
+        });
+    }
+}
+
+#[test]
+fn what_is_not_finite_is_seen_wherever_it_is() {
+    for_each_level(|level| {
+        let mut x = vec![1.0; 140_000];
+        for at in [0, 7, 65_535, 65_536, 139_999] {
+            for (bad, nan) in [(f32::NAN, true), (f32::INFINITY, false), (-1e20, false)] {
+                x[at] = bad;
+                let sum = sum_of_squares_shared(level, &x);
+                assert!(
+                    if nan { sum.is_nan() } else { sum == f64::INFINITY },
+                    "{level} {at} {bad}"
+                );
+            }
+            x[at] = 1.0;
+        }
+        assert_eq!(sum_of_squares_shared(level, &x), 140_000.0, "{level}");
     });
 }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::Matrix;
-use crate::testing::{Edge, Guarded, Random, for_each_level, lengths};
+use crate::testing::{Edge, Guarded, Random, for_each_level, lengths, same_on_any_threads};
 
 fn table(rows: usize, cols: usize, seed: u64) -> Matrix {
     Matrix::from_slice(rows, cols, &Random::new(seed).vector(rows * cols, -2.0, 2.0))
@@ -65,4 +65,74 @@ fn tables_of_another_width_are_refused() {
     let word = Lookup { name: "word", table: word.view(), ids: &[0] };
     let position = Lookup { name: "position", table: position.view(), ids: &[0] };
     embedding_sum(Level::current(), word, 1.0, position, None, out.view_mut());
+}
+
+#[test]
+fn rows_are_added_to_their_places_in_order() {
+    let mut random = Random::new(4);
+    let ids = [10, 0, 3, 3, 10, 3];
+    for d in lengths().into_iter().filter(|&n| n < 2000) {
+        let (before, rows) = (random.vector(11 * d, -2.0, 2.0), random.vector(6 * d, -2.0, 2.0));
+        let mut expected = before.clone();
+        for (t, &id) in ids.iter().enumerate() {
+            for j in 0..d {
+                expected[id as usize * d + j] += rows[t * d + j];
+            }
+        }
+        for edge in Edge::BOTH {
+            let (rows, mut out) = (Guarded::copy(&rows, edge), Guarded::copy(&before, edge));
+            scatter_add(&ids, Mat::new(&rows, 6, d, d), MatMut::new(&mut out, 11, d, d));
+            assert_eq!(out[..], expected, "d = {d}");
+        }
+    }
+}
+
+/// `<scatter(dy), table> = <dy, gather(table)>`: what it is to be a backward pass.
+#[test]
+fn scattering_is_the_transpose_of_gathering() {
+    let mut random = Random::new(5);
+    let ids: Vec<u32> = (0..50).map(|_| random.below(20) as u32).collect();
+    // Integers, so that sums are exact.
+    let word = Matrix::from_slice(20, 33, &random.integers(20 * 33, 9));
+    let dy = Matrix::from_slice(50, 33, &random.integers(50 * 33, 9));
+    let (mut y, mut d_word) = (Matrix::zeros(50, 33), Matrix::zeros(20, 33));
+    let lookup = Lookup { name: "word", table: word.view(), ids: &ids };
+    gather(Level::current(), lookup, 1.0, y.view_mut());
+    scatter_add(&ids, dy.view(), d_word.view_mut());
+    let dot = |a: &Matrix, b: &Matrix| -> f32 {
+        a.as_slice().iter().zip(b.as_slice()).map(|(a, b)| a * b).sum()
+    };
+    assert_eq!(dot(&d_word, &word), dot(&dy, &y));
+}
+
+#[test]
+fn threads_and_gaps_change_no_bit() {
+    let mut random = Random::new(6);
+    let ids: Vec<u32> = (0..800).map(|_| random.below(30) as u32).collect();
+    let rows = random.vector(800 * 300, -1.0, 1.0);
+    let table = same_on_any_threads(|| {
+        let mut table = vec![0.5; 30 * 310];
+        let rows = Mat::new(&rows, 800, 290, 300);
+        scatter_add(&ids, rows, MatMut::new(&mut table, 30, 290, 310));
+        table
+    });
+    let mut expected = vec![0.5; 30 * 310];
+    for (t, &id) in ids.iter().enumerate() {
+        for j in 0..290 {
+            expected[id as usize * 310 + j] += rows[t * 300 + j];
+        }
+    }
+    assert_eq!(table, expected);
+}
+
+#[test]
+#[should_panic(expected = "id 3 of token 1 is not below 3")]
+fn a_scattered_id_beyond_the_table_is_named() {
+    scatter_add(&[2, 3], table(2, 4, 1).view(), table(3, 4, 1).view_mut());
+}
+
+#[test]
+#[should_panic(expected = "shape of the rows")]
+fn scattered_rows_of_another_width_are_refused() {
+    scatter_add(&[2, 1], table(2, 5, 1).view(), table(3, 4, 1).view_mut());
 }

@@ -5,19 +5,25 @@
 #![forbid(unsafe_code)]
 
 mod activation;
+mod adamw;
 mod attention;
 mod column_sums;
+mod cross_entropy;
 mod erf;
 mod layer_norm;
 mod matmul;
 mod pool;
 mod softmax;
 
-pub use activation::{gelu, gelu_tanh, normal_cdf};
+pub use activation::{
+    gelu, gelu_derivative, gelu_tanh, gelu_tanh_derivative, normal_cdf, tanh_derivative,
+};
+pub use adamw::{AdamW, adamw};
 pub use attention::attention;
 pub use column_sums::column_sums;
+pub use cross_entropy::{cross_entropy, cross_entropy_gradient};
 pub use erf::{erf, erfc};
-pub use layer_norm::layer_norm;
+pub use layer_norm::{LayerNormGradient, layer_norm, layer_norm_backward};
 pub use matmul::{matmul, transpose};
 pub use pool::{l2_normalize, max_rows, mean_rows};
 pub use softmax::{log_softmax, softmax};

@@ -235,6 +235,11 @@ impl F32s for Lanes {
     }
 
     #[inline(always)]
+    fn sqrt(self) -> Lanes {
+        Lanes(op!(_mm256_sqrt_ps(self.0)))
+    }
+
+    #[inline(always)]
     fn round(self) -> Lanes {
         Lanes(op!(_mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0)))
     }

@@ -227,6 +227,11 @@ impl F32s for Lanes {
     }
 
     #[inline(always)]
+    fn sqrt(self) -> Lanes {
+        Lanes(op!(_mm512_sqrt_ps(self.0)))
+    }
+
+    #[inline(always)]
     fn round(self) -> Lanes {
         const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
         Lanes(op!(_mm512_roundscale_ps::<NEAREST>(self.0)))

@@ -133,6 +133,8 @@ pub(crate) trait F32s:
     fn max(self, other: Self) -> Self;
     /// The absolute value.
     fn abs(self) -> Self;
+    /// The square root, correctly rounded; NaN below zero.
+    fn sqrt(self) -> Self;
     /// The nearest integer, ties to even, for magnitudes below 2^22.
     fn round(self) -> Self;
     /// `self * 2^n` with one rounding, for integral `n` in [-252, 254] and finite `self` in

@@ -175,6 +175,11 @@ impl F32s for Lanes {
     }
 
     #[inline(always)]
+    fn sqrt(self) -> Lanes {
+        Lanes(self.0.sqrt())
+    }
+
+    #[inline(always)]
     fn round(self) -> Lanes {
         // Beyond 1.5 * 2^23 the spacing of f32 is one, so the addition rounds to an integer.
         let magic = f32x8::splat(12_582_912.0);

@@ -69,9 +69,10 @@ fn arithmetic_equals_scalar_arithmetic() {
                     assert_eq!(out[i], f(x[i], y[i]), "{level} {name} lane {i}");
                 }
             }
-            let unary: [(&str, Vec<f32>, Unary); 3] = [
+            let unary: [(&str, Vec<f32>, Unary); 4] = [
                 ("neg", map1(s, &x, |v| -v), |a| -a),
                 ("abs", map1(s, &x, |v| v.abs()), f32::abs),
+                ("sqrt", map1(s, &x, |v| v.abs().sqrt()), |a| a.abs().sqrt()),
                 ("round", map1(s, &x, |v| v.round()), f32::round_ties_even),
             ];
             for (name, out, f) in unary {
