@@ -6,15 +6,19 @@
 //! through softmax. At the lengths of BERT a block of whole rows fits the second-level cache, so
 //! nothing is gained by the streaming form of softmax, and no score reaches memory.
 
+mod backward;
 mod head;
+mod operands;
+mod share;
 
 use std::ops::Range;
 
+use self::backward::{BackwardHeads, Gradients};
 use self::head::Heads;
+use crate::dropout::Dropout;
 use crate::gemm::Unit;
 use crate::gemm::kernel::with_kernel;
 use crate::matrix::{Mat, MatMut, Matrix, Segments};
-use crate::parallel::{join, worthwhile};
 use crate::precision::Arithmetic;
 
 /// Below this many multiply-adds a second thread costs more than it brings.
@@ -63,6 +67,9 @@ pub struct Attention<'a> {
     pub keys: &'a Segments,
     /// Which keys a query sees.
     pub mask: Mask,
+    /// What is dropped out of the weights, in training (Attention Is All You Need, section 5.4, and
+    /// BERT: after softmax). The row of a weight is `heads * query row + head`.
+    pub dropout: Option<Dropout>,
 }
 
 /// The memory attention works in. Made once, reused, it grows to what the longest sequence needs.
@@ -97,16 +104,51 @@ impl Attention<'_> {
         if self.heads == 0 || self.queries.is_empty() {
             return;
         }
-        let work: usize = (0..self.queries.len()).map(|sequence| self.work(sequence)).sum();
-        let pieces = match worthwhile(work, WORTH_A_THREAD) {
-            1 => 1,
-            threads => threads * PIECES_PER_THREAD,
-        };
-        let pieces = pieces.min(self.queries.len() * self.heads).max(1);
         let floats = with_kernel!(unit, k => Heads::scratch_len(k, &self));
-        scratch.pieces.resize(pieces, floats);
-        let part = Part { of: self, unit, sequences: 0..self.queries.len(), heads: 0..self.heads };
-        part.share(pieces, scratch.pieces.view_mut(), out);
+        self.share(scratch, floats, out, &|part, scratch| {
+            part.for_each_sequence(|sequence, heads, out| {
+                with_kernel!(unit, k => Heads::new(k, self, sequence, scratch).run(heads, out));
+            });
+        });
+    }
+
+    /// The gradients of queries, keys and values, from that of the context: each of the shape of
+    /// what it is the gradient of, overwritten, never read. The operands are those of the forward
+    /// pass, the mask of dropout is drawn again. The errors are those of the products; threads and
+    /// bits as in [`Attention::run`].
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    #[track_caller]
+    pub fn backward(
+        self,
+        arithmetic: impl Into<Arithmetic>,
+        scratch: &mut AttentionScratch,
+        d_out: Mat<'_>,
+        (dq, dk, dv): (MatMut<'_>, MatMut<'_>, MatMut<'_>),
+    ) {
+        let unit = attention_unit(arithmetic.into());
+        self.check();
+        assert_eq!(
+            d_out.shape(),
+            (self.q.rows(), self.v.cols()),
+            "shape of the context's gradient"
+        );
+        assert_eq!(dq.shape(), self.q.shape(), "shape of the queries' gradient");
+        assert_eq!(dk.shape(), self.k.shape(), "shape of the keys' gradient");
+        assert_eq!(dv.shape(), self.v.shape(), "shape of the values' gradient");
+        if self.heads == 0 || self.queries.is_empty() {
+            return;
+        }
+        let floats = with_kernel!(unit, k => BackwardHeads::scratch_len(k, &self));
+        let gradients = Gradients { q: dq, k: dk, v: dv };
+        self.share(scratch, floats, gradients, &|part, scratch| {
+            part.for_each_sequence(|sequence, heads, gradients| {
+                with_kernel!(unit, k => {
+                    BackwardHeads::new(k, self, sequence, scratch).run(heads, d_out, gradients);
+                });
+            });
+        });
     }
 
     /// Writes the attention map of one head in one sequence to `out`, of shape (queries, keys of
@@ -150,6 +192,33 @@ impl Attention<'_> {
         );
     }
 
+    /// The columns of a head's queries and keys.
+    fn d_k(&self) -> usize {
+        self.q.cols() / self.heads
+    }
+
+    /// The columns of a head's values.
+    fn d_v(&self) -> usize {
+        self.v.cols() / self.heads
+    }
+
+    /// 1 / √d_k.
+    fn scale(&self) -> f32 {
+        (1.0 / (self.d_k() as f64).sqrt()) as f32
+    }
+
+    /// Some rows of a head of one of the operands.
+    #[inline(always)]
+    fn head_of<'m>(&self, of: Mat<'m>, rows: &Range<usize>, head: usize) -> Mat<'m> {
+        let width = of.cols() / self.heads;
+        of.row_range(rows.clone()).col_range(head * width..(head + 1) * width)
+    }
+
+    /// The row of dropout for the weights of a query.
+    fn dropout_row(&self, query_row: usize, head: usize) -> u64 {
+        (query_row * self.heads + head) as u64
+    }
+
     /// Multiply-adds of one sequence, all heads.
     fn work(&self, sequence: usize) -> usize {
         let (queries, keys) = (self.queries.range(sequence).len(), self.keys.range(sequence).len());
@@ -159,75 +228,6 @@ impl Attention<'_> {
 
 fn attention_unit(arithmetic: Arithmetic) -> Unit {
     Unit::for_attention(arithmetic.level(), arithmetic.precision())
-}
-
-/// A part of the work: some sequences, some heads.
-struct Part<'a> {
-    of: Attention<'a>,
-    unit: Unit,
-    sequences: Range<usize>,
-    heads: Range<usize>,
-}
-
-impl Part<'_> {
-    /// Halves the part, by sequences first and by heads then, until there are `pieces`. `scratch`
-    /// has a row for each; `out` has the rows of these sequences and the columns of these heads.
-    fn share(self, pieces: usize, scratch: MatMut<'_>, out: MatMut<'_>) {
-        let Part { of, unit, sequences, heads } = self;
-        if pieces <= 1 || (sequences.len() <= 1 && heads.len() <= 1) {
-            return Part { of, unit, sequences, heads }.run(scratch, out);
-        }
-        let half = pieces / 2;
-        let (first_scratch, second_scratch) = scratch.split_rows(half);
-        let (first, second, first_out, second_out);
-        if sequences.len() > 1 {
-            let middle = self.of.middle(&sequences, half, pieces);
-            let rows = of.queries.range(middle).start - of.queries.range(sequences.start).start;
-            (first_out, second_out) = out.split_rows(rows);
-            first = Part { of, unit, sequences: sequences.start..middle, heads: heads.clone() };
-            second = Part { of, unit, sequences: middle..sequences.end, heads };
-        } else {
-            let middle = heads.start + (heads.len() * half / pieces).max(1);
-            let d_v = of.v.cols() / of.heads;
-            (first_out, second_out) = out.split_cols((middle - heads.start) * d_v);
-            first = Part { of, unit, sequences: sequences.clone(), heads: heads.start..middle };
-            second = Part { of, unit, sequences, heads: middle..heads.end };
-        }
-        join(
-            || first.share(half, first_scratch, first_out),
-            || second.share(pieces - half, second_scratch, second_out),
-        );
-    }
-
-    fn run(self, mut scratch: MatMut<'_>, out: MatMut<'_>) {
-        let Part { of, unit, sequences, heads } = self;
-        let scratch = scratch.row_mut(0);
-        let first_row = of.queries.range(sequences.start).start;
-        let mut out = out;
-        for sequence in sequences {
-            let rows = of.queries.range(sequence);
-            let rows = rows.start - first_row..rows.end - first_row;
-            let out = out.reborrow().row_range(rows);
-            with_kernel!(unit, k => Heads::new(k, of, sequence, scratch).run(heads.clone(), out));
-        }
-    }
-}
-
-impl Attention<'_> {
-    /// Where to cut `sequences`, so that about `half` of `pieces` parts of the work come first and
-    /// neither part is empty.
-    fn middle(&self, sequences: &Range<usize>, half: usize, pieces: usize) -> usize {
-        let all: usize = sequences.clone().map(|sequence| self.work(sequence)).sum();
-        let mut done = 0;
-        let mut middle = sequences.start;
-        while middle < sequences.end - 1
-            && (middle == sequences.start || done * pieces < all * half)
-        {
-            done += self.work(middle);
-            middle += 1;
-        }
-        middle
-    }
 }
 
 #[cfg(test)]

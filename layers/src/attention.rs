@@ -1,10 +1,11 @@
 //! Multi-head attention.
 
 use ferrite_kernels::{
-    Activations, Arithmetic, Attention, AttentionScratch, Left, Mask, Mat, MatMut, Matrix, Segments,
+    Activations, Arithmetic, Attention, AttentionScratch, Dropout, Left, Mask, Mat, MatMut, Matrix,
+    Segments,
 };
 
-use crate::Linear;
+use crate::{InputGradient, Linear, LinearGradients, LinearScratch};
 
 /// Multi-head attention whose queries, keys and values all come from x (Attention Is All You Need,
 /// section 3.2.2):
@@ -35,6 +36,23 @@ pub struct AttentionCache {
     scratch: AttentionScratch,
 }
 
+/// The gradients of a [`SelfAttention`]'s parameters, to which a backward pass adds.
+#[derive(Debug)]
+pub struct AttentionGradients<'a> {
+    /// Those of Q, K and V.
+    pub qkv: LinearGradients<'a>,
+    /// Those of the output.
+    pub output: LinearGradients<'a>,
+}
+
+/// The memory that the backward passes of attention work in: one for all of them.
+#[derive(Debug, Default)]
+pub struct AttentionBackwardScratch {
+    d_context: Matrix<f32>,
+    d_qkv: Matrix<f32>,
+    heads: AttentionScratch,
+}
+
 impl SelfAttention {
     /// `y = MultiHead(x, x, x)`; x and y: (n, d_model), y overwritten. A sequence attends to
     /// itself alone.
@@ -49,12 +67,29 @@ impl SelfAttention {
         cache: &mut AttentionCache,
         y: MatMut<'_>,
     ) {
+        self.forward_dropped(x, sequences, None, cache, y);
+    }
+
+    /// The same with dropout of the weights, in training: the cache is then what
+    /// [`SelfAttention::backward`] needs.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    #[track_caller]
+    pub fn forward_dropped<'a>(
+        &self,
+        x: impl Into<Left<'a>>,
+        sequences: &Segments,
+        dropout: Option<Dropout>,
+        cache: &mut AttentionCache,
+        y: MatMut<'_>,
+    ) {
         let AttentionCache { qkv, context, scratch } = cache;
         qkv.resize(y.rows(), self.qkv.d_out());
         self.qkv.forward(x, qkv.view_mut());
         context.resize(self.output.arithmetic(), y.rows(), self.output.d_in());
         let arithmetic = self.qkv.arithmetic();
-        self.heads_of(qkv, sequences).run(arithmetic, scratch, context.values_mut());
+        self.heads_of(qkv, sequences, dropout).run(arithmetic, scratch, context.values_mut());
         context.convert();
         self.output.forward(&*context, y);
     }
@@ -68,11 +103,46 @@ impl SelfAttention {
     #[track_caller]
     pub fn maps(&self, sequences: &Segments, cache: &mut AttentionCache) -> Vec<Matrix<f32>> {
         let AttentionCache { qkv, scratch, .. } = cache;
-        maps(self.heads_of(qkv, sequences), self.qkv.arithmetic(), scratch)
+        maps(self.heads_of(qkv, sequences, None), self.qkv.arithmetic(), scratch)
+    }
+
+    /// The gradients, where dy is that of `y = MultiHead(x, x, x)`, x, sequences and dropout those
+    /// of the forward pass, and `cache` what it left. x and dy: (n, d_model).
+    ///
+    /// # Panics
+    /// If the shapes do not fit, or the layers are not trainable.
+    #[track_caller]
+    pub fn backward(
+        &self,
+        x: Mat<'_>,
+        sequences: &Segments,
+        dropout: Option<Dropout>,
+        cache: &AttentionCache,
+        dy: Mat<'_>,
+        dx: InputGradient<'_>,
+        gradients: AttentionGradients<'_>,
+        (scratch, linear): (&mut AttentionBackwardScratch, &mut LinearScratch),
+    ) {
+        let AttentionBackwardScratch { d_context, d_qkv, heads } = scratch;
+        let AttentionCache { qkv, context, .. } = cache;
+        d_context.resize(x.rows(), self.output.d_in());
+        let d = InputGradient::Set(d_context.view_mut());
+        self.output.backward(context.values(), dy, d, gradients.output, linear);
+        d_qkv.resize(x.rows(), self.qkv.d_out());
+        let (dq, rest) = d_qkv.view_mut().split_cols(self.output.d_in());
+        let (dk, dv) = rest.split_cols(self.output.d_in());
+        let attention = self.heads_of(qkv, sequences, dropout);
+        attention.backward(self.qkv.arithmetic(), heads, d_context.view(), (dq, dk, dv));
+        self.qkv.backward(x, d_qkv.view(), dx, gradients.qkv, linear);
     }
 
     #[track_caller]
-    fn heads_of<'a>(&self, qkv: &'a Matrix<f32>, sequences: &'a Segments) -> Attention<'a> {
+    fn heads_of<'a>(
+        &self,
+        qkv: &'a Matrix<f32>,
+        sequences: &'a Segments,
+        dropout: Option<Dropout>,
+    ) -> Attention<'a> {
         let d_model = self.output.d_in();
         assert_eq!(qkv.cols(), 3 * d_model, "columns of Q, K and V side by side");
         let part = |i: usize| qkv.view().col_range(i * d_model..(i + 1) * d_model);
@@ -84,6 +154,7 @@ impl SelfAttention {
             queries: sequences,
             keys: sequences,
             mask: self.mask,
+            dropout,
         }
     }
 }
@@ -186,6 +257,7 @@ impl CrossAttention {
             queries: sequences,
             keys: memories,
             mask: Mask::Full,
+            dropout: None,
         }
     }
 }

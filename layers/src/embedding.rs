@@ -1,10 +1,11 @@
 //! Tokens to rows.
 
 use ferrite_kernels::{
-    Activations, Level, Lookup, MatMut, Matrix, Segments, embedding_sum, share_rows,
+    Activations, Level, Lookup, Mat, MatMut, Matrix, Segments, embedding_sum, scatter_add,
+    share_rows,
 };
 
-use crate::LayerNorm;
+use crate::{LayerNorm, LayerNormGradients};
 
 /// A table with a row of d_model elements for each id.
 #[derive(Clone, Debug)]
@@ -86,6 +87,75 @@ impl BertEmbeddings {
             embedding_sum(self.level, token, 1.0, position, Some(segment), x.reborrow());
             self.norm.forward(x);
         });
+    }
+}
+
+/// The gradients of the parameters of [`BertEmbeddings`], to which a backward pass adds.
+#[derive(Debug)]
+pub struct BertEmbeddingsGradients<'a> {
+    /// Of the tokens' table.
+    pub token: MatMut<'a>,
+    /// Of the segments' table.
+    pub segment: MatMut<'a>,
+    /// Of the positions' table.
+    pub position: MatMut<'a>,
+    /// Of the norm.
+    pub norm: LayerNormGradients<'a>,
+}
+
+impl BertEmbeddings {
+    /// The same as [`BertEmbeddings::forward`], keeping in `sum`, (n, d_model), what is normalised:
+    /// [`BertEmbeddings::backward`] will need it.
+    ///
+    /// # Panics
+    /// As there.
+    #[track_caller]
+    pub fn forward_taped(
+        &self,
+        ids: &[u32],
+        types: &[u32],
+        sequences: &Segments,
+        sum: &mut Matrix<f32>,
+        x: &mut Activations,
+    ) {
+        assert_eq!(types.len(), ids.len(), "elements of the types and of the ids");
+        check_shapes(ids, sequences, x.shape(), self.d_model());
+        let places = places(sequences);
+        self.token.check("token", ids);
+        self.segment.check("segment", types);
+        self.position.check("position", &places);
+        sum.resize(ids.len(), self.d_model());
+        share_rows(sum.view_mut(), |first, sum| {
+            let range = first..first + sum.rows();
+            let token = self.token.lookup("token", &ids[range.clone()]);
+            let segment = self.segment.lookup("segment", &types[range.clone()]);
+            let position = self.position.lookup("position", &places[range]);
+            embedding_sum(self.level, token, 1.0, position, Some(segment), sum);
+        });
+        self.norm.forward_from(sum.view(), x);
+    }
+
+    /// The gradients of all parameters, where dx is that of x, (n, d_model), and `sum` what the
+    /// forward pass kept; `d_sum` is memory to work in.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    #[track_caller]
+    pub fn backward(
+        &self,
+        ids: &[u32],
+        types: &[u32],
+        sequences: &Segments,
+        (sum, d_sum): (Mat<'_>, &mut Matrix<f32>),
+        dx: Mat<'_>,
+        gradients: BertEmbeddingsGradients<'_>,
+    ) {
+        let BertEmbeddingsGradients { token, segment, position, norm } = gradients;
+        d_sum.resize(dx.rows(), dx.cols());
+        self.norm.backward(sum, dx, d_sum.view_mut(), norm);
+        scatter_add(ids, d_sum.view(), token);
+        scatter_add(types, d_sum.view(), segment);
+        scatter_add(&places(sequences), d_sum.view(), position);
     }
 }
 

@@ -1,7 +1,8 @@
 //! Layer normalisation.
 
 use ferrite_kernels::{
-    Activations, Level, Mat, MatMut, add_layer_norm, layer_norm_in_place, share_rows,
+    Activations, Level, Mat, MatMut, add_layer_norm, layer_norm, layer_norm_backward,
+    layer_norm_in_place, share_rows,
 };
 
 /// `γ (x - mean) / √(variance + ε) + β` for each row x, with the variance of the row itself, not
@@ -14,6 +15,15 @@ pub struct LayerNorm {
     epsilon: f32,
 }
 
+/// The gradients of a [`LayerNorm`]'s parameters, to which a backward pass adds.
+#[derive(Debug)]
+pub struct LayerNormGradients<'a> {
+    /// dγ, d_model elements.
+    pub gamma: &'a mut [f32],
+    /// dβ, d_model elements.
+    pub beta: &'a mut [f32],
+}
+
 impl LayerNorm {
     /// The layer with these parameters, each of d_model elements.
     ///
@@ -23,6 +33,16 @@ impl LayerNorm {
     pub fn new(level: Level, gamma: Vec<f32>, beta: Vec<f32>, epsilon: f32) -> LayerNorm {
         assert_eq!(gamma.len(), beta.len(), "elements of gamma and beta");
         LayerNorm { level, gamma, beta, epsilon }
+    }
+
+    /// Takes these parameters in place of its own.
+    ///
+    /// # Panics
+    /// If there are not d_model elements of each.
+    #[track_caller]
+    pub fn update(&mut self, gamma: &[f32], beta: &[f32]) {
+        self.gamma.copy_from_slice(gamma);
+        self.beta.copy_from_slice(beta);
     }
 
     /// The columns of x.
@@ -55,6 +75,37 @@ impl LayerNorm {
             let x = x.row_range(first..first + y.rows());
             add_layer_norm(self.level, y, x, &self.gamma, &self.beta, self.epsilon);
         });
+    }
+
+    /// `y = LayerNorm(x)`; x and y: (n, d_model), y overwritten and ready for the next product. For
+    /// training: x is what [`LayerNorm::backward`] will need.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    #[track_caller]
+    pub fn forward_from(&self, x: Mat<'_>, y: &mut Activations) {
+        assert_eq!(x.shape(), y.shape(), "shapes of the input and of the normalised");
+        y.write_rows(|first, y| {
+            let x = x.row_range(first..first + y.rows());
+            layer_norm(self.level, x, &self.gamma, &self.beta, self.epsilon, y);
+        });
+    }
+
+    /// The gradients, where dy is that of `y = LayerNorm(x)`: dx is overwritten, the parameters'
+    /// are added to what is there. x, dy and dx: (n, d_model).
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    #[track_caller]
+    pub fn backward(
+        &self,
+        x: Mat<'_>,
+        dy: Mat<'_>,
+        dx: MatMut<'_>,
+        gradients: LayerNormGradients<'_>,
+    ) {
+        let LayerNormGradients { gamma, beta } = gradients;
+        layer_norm_backward(self.level, x, &self.gamma, self.epsilon, dy, dx, gamma, beta);
     }
 }
 

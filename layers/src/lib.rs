@@ -73,10 +73,15 @@ pub mod reference;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use attention::{AttentionCache, CrossAttention, CrossAttentionCache, SelfAttention};
-pub use embedding::{BertEmbeddings, Embedding, TransformerEmbeddings};
-pub use feed_forward::{FeedForward, FeedForwardCache};
-pub use ferrite_kernels::{Activation, Activations, Arithmetic, Level, Mask, Precision};
-pub use layer_norm::LayerNorm;
-pub use linear::Linear;
+pub use attention::{
+    AttentionBackwardScratch, AttentionCache, AttentionGradients, CrossAttention,
+    CrossAttentionCache, SelfAttention,
+};
+pub use embedding::{BertEmbeddings, BertEmbeddingsGradients, Embedding, TransformerEmbeddings};
+pub use feed_forward::{
+    FeedForward, FeedForwardCache, FeedForwardGradients, FeedForwardScratch, FeedForwardTape,
+};
+pub use ferrite_kernels::{Activation, Activations, Arithmetic, Dropout, Level, Mask, Precision};
+pub use layer_norm::{LayerNorm, LayerNormGradients};
+pub use linear::{InputGradient, Linear, LinearGradients, LinearScratch};
 pub use positional::sinusoidal;

@@ -4,7 +4,7 @@ use super::head::QUERY_BLOCK;
 use super::{Attention, AttentionScratch, Mask, attention_unit};
 use crate::reference;
 use crate::testing::{Edge, Guarded, Random, Tolerance, all_arithmetics, for_each_level};
-use crate::{Arithmetic, Level, Mat, MatMut, Matrix, Precision, Segments};
+use crate::{Arithmetic, Dropout, Level, Mat, MatMut, Matrix, Precision, Segments};
 
 /// The bits of all elements: zeros of different sign are different.
 fn bits(x: &Matrix<f32>) -> Vec<u32> {
@@ -39,6 +39,7 @@ struct Case {
     queries: Segments,
     keys: Segments,
     mask: Mask,
+    dropout: Option<Dropout>,
 }
 
 impl Case {
@@ -51,7 +52,7 @@ impl Case {
         };
         let q = random(queries.total(), heads * d_k);
         let (k, v) = (random(keys.total(), heads * d_k), random(keys.total(), heads * d_v));
-        Case { q, k, v, heads, queries, keys, mask }
+        Case { q, k, v, heads, queries, keys, mask, dropout: None }
     }
 
     fn attention(&self) -> Attention<'_> {
@@ -63,6 +64,7 @@ impl Case {
             queries: &self.queries,
             keys: &self.keys,
             mask: self.mask,
+            dropout: self.dropout,
         }
     }
 
@@ -155,7 +157,8 @@ fn bits_depend_on_neither_threads_nor_batch_mates() {
             };
             let (q, k, v) = (part(&case.q), part(&case.k), part(&case.v));
             let keys = alone.clone();
-            let alone = Case { q, k, v, heads: 6, queries: alone, keys, mask: Mask::Full };
+            let alone =
+                Case { q, k, v, heads: 6, queries: alone, keys, mask: Mask::Full, dropout: None };
             let out = alone.run(arithmetic);
             for (i, row) in rows.enumerate() {
                 assert_eq!(
@@ -289,6 +292,180 @@ proptest! {
             let mut tolerance = Tolerance::new("attention");
             case.check(arithmetic, &mut tolerance);
             tolerance.finish();
+        });
+    }
+}
+
+mod backward {
+    use super::*;
+    use crate::simd::dispatch;
+
+    const DROPOUT: Dropout = Dropout { rate: 0.3, seed: 1, step: 2, place: 3 };
+
+    impl Case {
+        fn d_out(&self) -> Matrix<f32> {
+            let numbers = Random::new(5).vector(self.q.rows() * self.v.cols(), -1.0, 1.0);
+            Matrix::from_slice(self.q.rows(), self.v.cols(), &numbers)
+        }
+
+        fn gradients(&self, arithmetic: Arithmetic) -> [Matrix<f32>; 3] {
+            self.gradients_in(arithmetic, &mut AttentionScratch::default())
+        }
+
+        fn gradients_in(
+            &self,
+            arithmetic: Arithmetic,
+            scratch: &mut AttentionScratch,
+        ) -> [Matrix<f32>; 3] {
+            let nan =
+                |like: &Matrix<f32>| Matrix::from_fn(like.rows(), like.cols(), |_, _| f32::NAN);
+            let (mut q, mut k, mut v) = (nan(&self.q), nan(&self.k), nan(&self.v));
+            let targets = (q.view_mut(), k.view_mut(), v.view_mut());
+            self.attention().backward(arithmetic, scratch, self.d_out().view(), targets);
+            [q, k, v]
+        }
+
+        /// What dropout multiplies the weights of a head by.
+        fn kept(&self, level: Level, sequence: usize, head: usize) -> Matrix<f64> {
+            let (queries, keys) = (self.queries.range(sequence), self.keys.range(sequence));
+            let mut kept = Matrix::zeros(queries.len(), keys.len());
+            for (i, query) in queries.enumerate() {
+                let mut row = vec![1.0; keys.len()];
+                if let Some(dropout) = self.dropout {
+                    let place = (query * self.heads + head) as u64;
+                    dispatch!(level, s => dropout.apply_row(s, place, &mut row));
+                }
+                kept.row_mut(i).iter_mut().zip(row).for_each(|(kept, x)| *kept = f64::from(x));
+            }
+            kept
+        }
+
+        fn check_gradients(&self, arithmetic: Arithmetic, tolerance: &mut Tolerance) {
+            let bf16 = attention_unit(arithmetic).name()
+                != attention_unit(arithmetic.level().into()).name();
+            let found = self.gradients(arithmetic);
+            let (d_k, d_v) = (self.q.cols() / self.heads, self.v.cols() / self.heads);
+            let d_out = self.d_out();
+            for sequence in 0..self.queries.len() {
+                let (queries, keys) = (self.queries.range(sequence), self.keys.range(sequence));
+                for head in 0..self.heads {
+                    let part = |x: &Matrix<f32>, rows: &std::ops::Range<usize>, width: usize| {
+                        let x = x.view().row_range(rows.clone());
+                        let x = x.col_range(head * width..(head + 1) * width);
+                        Matrix::from_fn(x.rows(), x.cols(), |row, col| f64::from(x.row(row)[col]))
+                    };
+                    let exact = reference::attention_backward(
+                        &part(&self.q, &queries, d_k),
+                        &part(&self.k, &keys, d_k),
+                        &part(&self.v, &keys, d_v),
+                        1.0 / (d_k as f64).sqrt(),
+                        self.mask == Mask::Causal,
+                        &self.kept(arithmetic.level(), sequence, head),
+                        &part(&d_out, &queries, d_v),
+                    );
+                    let exact = [exact.0, exact.1, exact.2];
+                    let rows = [&queries, &keys, &keys];
+                    for (which, width) in [d_k, d_k, d_v].into_iter().enumerate() {
+                        let found = part(&found[which], rows[which], width);
+                        let largest =
+                            exact[which].as_slice().iter().fold(1.0f64, |m, x| m.max(x.abs()));
+                        // Sums over keys, and then over queries: by far not all of one sign.
+                        let limit = largest * if bf16 { 4.0 * U_BF16 } else { 1e-5 };
+                        for (i, (x, y)) in
+                            found.as_slice().iter().zip(exact[which].as_slice()).enumerate()
+                        {
+                            let case =
+                                || format!("operand {which} sequence {sequence} head {head} {i}");
+                            tolerance.check(*x as f32, *y, limit, case);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_are_those_of_the_reference() {
+        for_each_kernel(|arithmetic| {
+            let mut tolerance = Tolerance::new(format!("gradient of attention {arithmetic}"));
+            for mut case in cases() {
+                case.check_gradients(arithmetic, &mut tolerance);
+                case.dropout = Some(DROPOUT);
+                case.check_gradients(arithmetic, &mut tolerance);
+            }
+            tolerance.finish();
+        });
+    }
+
+    #[test]
+    fn dropout_in_the_forward_pass_is_that_of_the_gradient() {
+        // dV is D(P)ᵀ dO: with one head, one query and d_out of one it is the row of D(P), which
+        // the forward pass multiplies with the identity.
+        for_each_kernel(|arithmetic| {
+            let mut case = Case::new(&[(1, 40)], 1, 8, 40, Mask::Full);
+            case.dropout = Some(DROPOUT);
+            case.v = Matrix::from_fn(40, 40, |r, c| if r == c { 1.0 } else { 0.0 });
+            let out = case.run(arithmetic);
+            let one = Matrix::from_fn(1, 40, |_, _| 1.0);
+            let mut gradients = [case.q.clone(), case.k.clone(), case.v.clone()];
+            let [q, k, v] = &mut gradients;
+            let targets = (q.view_mut(), k.view_mut(), v.view_mut());
+            let mut scratch = AttentionScratch::default();
+            case.attention().backward(arithmetic, &mut scratch, one.view(), targets);
+            let zeros = out.row(0).iter().filter(|&&x| x == 0.0).count();
+            assert!((3..30).contains(&zeros), "{zeros} of 40 dropped");
+            for key in 0..40 {
+                assert_eq!(out.row(0)[key], gradients[2].row(key)[0], "{arithmetic} key {key}");
+            }
+        });
+    }
+
+    #[test]
+    fn bits_do_not_depend_on_threads_or_on_what_was_in_memory() {
+        for_each_kernel(|arithmetic| {
+            let lengths = [(40, 40), (1, 1), (128, 128), (77, 77), (0, 3)];
+            let mut case = Case::new(&lengths, 6, 32, 32, Mask::Full);
+            case.dropout = Some(DROPOUT);
+            let pool =
+                |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let expected = pool(1).install(|| case.gradients(arithmetic));
+            assert!(expected.iter().all(|x| x.as_slice().iter().all(|x| x.is_finite())));
+            for threads in [2, 3, 5] {
+                let mut scratch = AttentionScratch::default();
+                scratch.pieces.resize(64, 100_000);
+                scratch.pieces.fill(f32::NAN);
+                let found = pool(threads).install(|| case.gradients_in(arithmetic, &mut scratch));
+                for (found, expected) in found.iter().zip(&expected) {
+                    assert_eq!(bits(found), bits(expected), "{threads} threads");
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn nothing_beyond_the_gradients_is_touched() {
+        for_each_kernel(|arithmetic| {
+            for edge in Edge::BOTH {
+                for (length, heads, d) in [(1, 1, 1), (5, 2, 3), (66, 2, 20)] {
+                    let case = Case::new(&[(length, length)], heads, d, d, Mask::Causal);
+                    let cols = heads * d;
+                    let mut gradients: [_; 3] =
+                        std::array::from_fn(|_| Guarded::nan(length * cols, edge));
+                    let [q, k, v] = &mut gradients;
+                    let target = |x| MatMut::new(x, length, cols, cols);
+                    let targets = (target(q), target(k), target(v));
+                    let mut scratch = AttentionScratch::default();
+                    case.attention().backward(
+                        arithmetic,
+                        &mut scratch,
+                        case.d_out().view(),
+                        targets,
+                    );
+                    for (found, expected) in gradients.iter().zip(case.gradients(arithmetic)) {
+                        assert_eq!(&found[..], expected.as_slice());
+                    }
+                }
+            }
         });
     }
 }

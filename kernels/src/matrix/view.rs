@@ -138,6 +138,12 @@ pub struct MatMut<'a, T = f32> {
     lifetime: PhantomData<&'a mut [T]>,
 }
 
+impl<T: fmt::Debug> fmt::Debug for MatMut<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_mat().fmt(f)
+    }
+}
+
 // SAFETY: a `MatMut` is the only access to its elements, like the `&mut [T]` it was made from.
 unsafe impl<T: Send> Send for MatMut<'_, T> {}
 // SAFETY: through a shared `MatMut` elements are only read.

@@ -19,7 +19,7 @@ pub use activation::{
     gelu, gelu_derivative, gelu_tanh, gelu_tanh_derivative, normal_cdf, tanh_derivative,
 };
 pub use adamw::{AdamW, adamw};
-pub use attention::attention;
+pub use attention::{attention, attention_backward};
 pub use column_sums::column_sums;
 pub use cross_entropy::{cross_entropy, cross_entropy_gradient};
 pub use erf::{erf, erfc};

@@ -1,7 +1,13 @@
 //! One layer of the encoder.
 
-use ferrite_kernels::{Activations, Arithmetic, Segments};
-use ferrite_layers::{AttentionCache, FeedForward, FeedForwardCache, LayerNorm, SelfAttention};
+use ferrite_kernels::{Activations, Arithmetic, Dropout, Mat, Matrix, Segments, elementwise, share_rows};
+use ferrite_layers::{
+    AttentionBackwardScratch, AttentionCache, FeedForward, FeedForwardCache, FeedForwardScratch,
+    FeedForwardTape, InputGradient, LayerNorm, LinearScratch, SelfAttention,
+};
+
+use super::BlockGradients;
+use super::dropout::{Dropouts, Place};
 
 /// A post-norm Transformer encoder layer (Attention Is All You Need, section 3.1; BERT, section 3):
 /// each sub-layer's output is added to its input, and the sum is normalised.
@@ -28,6 +34,34 @@ pub struct BlockCache {
     pub attended: Activations,
 }
 
+/// What [`Block::backward`] needs of the forward pass: one for each layer.
+#[derive(Clone, Debug, Default)]
+pub struct BlockTape {
+    /// x, (n, d_model).
+    pub x: Activations,
+    /// Of the first sub-layer.
+    pub attention: AttentionCache,
+    /// x + Attention(x), (n, d_model).
+    pub attention_sum: Matrix<f32>,
+    /// a, its norm.
+    pub attended: Activations,
+    /// Of the second sub-layer.
+    pub feed_forward: FeedForwardTape,
+    /// a + FeedForward(a), (n, d_model).
+    pub output_sum: Matrix<f32>,
+}
+
+/// The memory that backward passes work in: one for all layers.
+#[derive(Debug, Default)]
+pub struct BlockScratch {
+    /// Of linear layers.
+    pub linear: LinearScratch,
+    attention: AttentionBackwardScratch,
+    feed_forward: FeedForwardScratch,
+    d_sum: Matrix<f32>,
+    d_dropped: Matrix<f32>,
+}
+
 impl Block {
     /// ```text
     /// a = LayerNorm(x + Attention(x))
@@ -43,6 +77,96 @@ impl Block {
         self.output_norm.forward_sum(a.values(), x);
     }
 
+    /// The same with dropout D, keeping what [`Block::backward`] will need; `tape.x` is the input:
+    ///
+    /// ```text
+    /// a = LayerNorm(x + D(Attention(x)))
+    /// y = LayerNorm(a + D(FeedForward(a)))
+    /// ```
+    pub fn forward_taped(
+        &self,
+        layer: usize,
+        sequences: &Segments,
+        dropouts: &Dropouts,
+        tape: &mut BlockTape,
+        cache: &mut FeedForwardCache,
+        y: &mut Activations,
+    ) {
+        let BlockTape { x, attention, attention_sum, attended: a, feed_forward, output_sum } = tape;
+        let (n, d_model) = x.shape();
+        attention_sum.resize(n, d_model);
+        let weights = dropouts.at(Place::AttentionWeights(layer));
+        let sum = attention_sum.view_mut();
+        self.attention.forward_dropped(&*x, sequences, weights, attention, sum);
+        self.drop_and_add(dropouts.at(Place::AttentionOutput(layer)), x.values(), attention_sum);
+        a.resize(self.feed_forward.inner.arithmetic(), n, d_model);
+        self.attention_norm.forward_from(attention_sum.view(), a);
+        output_sum.resize(n, d_model);
+        self.feed_forward.forward_taped(&*a, cache, feed_forward, output_sum.view_mut());
+        self.drop_and_add(dropouts.at(Place::FeedForwardOutput(layer)), a.values(), output_sum);
+        y.resize(self.arithmetic(), n, d_model);
+        self.output_norm.forward_from(output_sum.view(), y);
+    }
+
+    /// The gradients: `d` is that of y, and becomes that of x, (n, d_model). The tape is used up.
+    pub fn backward(
+        &self,
+        layer: usize,
+        sequences: &Segments,
+        dropouts: &Dropouts,
+        tape: &mut BlockTape,
+        d: &mut Matrix<f32>,
+        gradients: BlockGradients<'_>,
+        scratch: &mut BlockScratch,
+    ) {
+        let BlockTape { x, attention, attention_sum, attended: a, feed_forward, output_sum } = tape;
+        let BlockScratch { linear, attention: heads, feed_forward: hidden, d_sum, d_dropped } =
+            scratch;
+        d_sum.resize(d.rows(), d.cols());
+        let BlockGradients { attention_norm, output_norm, .. } = gradients;
+        // The sum's gradient goes on to a as it is, and through the sub-layer.
+        self.output_norm.backward(output_sum.view(), d.view(), d_sum.view_mut(), output_norm);
+        let dropout = dropouts.at(Place::FeedForwardOutput(layer));
+        let dy = self.dropped(dropout, d_sum, d_dropped);
+        // dy may be d_sum itself, which da is added to: the copy is d, which is not needed any more.
+        copy(d_sum.view(), d);
+        let da = InputGradient::Add(d.view_mut());
+        let parts = (hidden, &mut *linear);
+        self.feed_forward.backward(a.values(), feed_forward, dy, da, gradients.feed_forward, parts);
+        self.attention_norm.backward(attention_sum.view(), d.view(), d_sum.view_mut(), attention_norm);
+        let dy = self.dropped(dropouts.at(Place::AttentionOutput(layer)), d_sum, d_dropped);
+        copy(d_sum.view(), d);
+        let dx = InputGradient::Add(d.view_mut());
+        let weights = dropouts.at(Place::AttentionWeights(layer));
+        let (x, parts) = (x.values(), (heads, linear));
+        self.attention.backward(x, sequences, weights, attention, dy, dx, gradients.attention, parts);
+    }
+
+    /// `y = x + D(y)`.
+    fn drop_and_add(&self, dropout: Option<Dropout>, x: Mat<'_>, y: &mut Matrix<f32>) {
+        let level = self.arithmetic().level();
+        if let Some(dropout) = dropout {
+            dropout.apply(level, y.view_mut());
+        }
+        share_rows(y.view_mut(), |first, mut y| {
+            (0..y.rows()).for_each(|row| elementwise::add(level, y.row_mut(row), x.row(first + row)));
+        });
+    }
+
+    /// D(d), in `dropped` if anything is dropped.
+    fn dropped<'a>(
+        &self,
+        dropout: Option<Dropout>,
+        d: &'a Matrix<f32>,
+        dropped: &'a mut Matrix<f32>,
+    ) -> Mat<'a> {
+        let Some(dropout) = dropout else { return d.view() };
+        dropped.resize(d.rows(), d.cols());
+        copy(d.view(), dropped);
+        dropout.apply(self.arithmetic().level(), dropped.view_mut());
+        dropped.view()
+    }
+
     /// How its first product is computed: what x has to be ready for.
     pub fn arithmetic(&self) -> Arithmetic {
         self.attention.qkv.arithmetic()
@@ -52,4 +176,10 @@ impl Block {
     pub fn d_model(&self) -> usize {
         self.attention.output.d_out()
     }
+}
+
+fn copy(from: Mat<'_>, to: &mut Matrix<f32>) {
+    share_rows(to.view_mut(), |first, mut to| {
+        (0..to.rows()).for_each(|row| to.row_mut(row).copy_from_slice(from.row(first + row)));
+    });
 }

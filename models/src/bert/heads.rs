@@ -1,7 +1,9 @@
 //! What pre-training puts on top of the encoder.
 
-use ferrite_kernels::{Activation, Mat, Matrix};
-use ferrite_layers::{LayerNorm, Linear};
+use ferrite_kernels::{Activation, Activations, Mat, Matrix};
+use ferrite_layers::{
+    InputGradient, LayerNorm, LayerNormGradients, Linear, LinearGradients, LinearScratch,
+};
 
 /// `tanh(W h + b)` of each sequence's first hidden state, that of `[CLS]` (BERT, section 3).
 #[derive(Debug)]
@@ -17,6 +19,46 @@ impl Pooler {
         let mut pooled = Matrix::zeros(first.rows(), self.dense.d_out());
         self.dense.forward_activated(first, Activation::Tanh, pooled.view_mut());
         pooled
+    }
+}
+
+/// What [`Pooler::backward`] needs of the forward pass.
+#[derive(Debug, Default)]
+pub struct PoolerTape {
+    /// The hidden states of the `[CLS]` tokens, (sequences, d_model).
+    pub first: Matrix<f32>,
+    /// W h + b.
+    inner: Matrix<f32>,
+    /// Its tanh.
+    pub pooled: Matrix<f32>,
+}
+
+impl Pooler {
+    /// `tape.pooled` of `tape.first`.
+    pub fn forward_taped(&self, tape: &mut PoolerTape) {
+        let PoolerTape { first, inner, pooled } = tape;
+        inner.resize(first.rows(), self.dense.d_out());
+        self.dense.forward(first.view(), inner.view_mut());
+        pooled.resize(inner.rows(), inner.cols());
+        pooled.as_mut_slice().copy_from_slice(inner.as_slice());
+        Activation::Tanh.apply_rows(self.dense.arithmetic().level(), pooled.view_mut());
+    }
+
+    /// The gradients, where `d` is that of the pooled vectors, and used up; `d_first` becomes that
+    /// of the hidden states. The tape is used up.
+    pub fn backward(
+        &self,
+        tape: &mut PoolerTape,
+        d: &mut Matrix<f32>,
+        d_first: &mut Matrix<f32>,
+        gradients: LinearGradients<'_>,
+        scratch: &mut LinearScratch,
+    ) {
+        let level = self.dense.arithmetic().level();
+        Activation::Tanh.backward(level, tape.inner.view_mut(), d.view_mut());
+        d_first.resize(tape.first.rows(), self.dense.d_in());
+        let dx = InputGradient::Set(d_first.view_mut());
+        self.dense.backward(tape.first.view(), d.view(), dx, gradients, scratch);
     }
 }
 
@@ -47,6 +89,77 @@ impl MaskedLmHead {
     }
 }
 
+/// What [`MaskedLmHead::backward`] needs of the forward pass.
+#[derive(Debug, Default)]
+pub struct MaskedLmTape {
+    /// The hidden states of the masked tokens, (positions, d_model).
+    pub hidden: Matrix<f32>,
+    /// W h + b.
+    inner: Matrix<f32>,
+    /// Its f.
+    transformed: Matrix<f32>,
+    /// The norm of that.
+    normalised: Activations,
+    /// The scores, (positions, words), and then their gradients.
+    pub logits: Matrix<f32>,
+    d_normalised: Matrix<f32>,
+    d_transformed: Matrix<f32>,
+}
+
+/// The gradients of a [`MaskedLmHead`]'s parameters, to which a backward pass adds.
+#[derive(Debug)]
+pub struct MaskedLmGradients<'a> {
+    /// Of the transform.
+    pub transform: LinearGradients<'a>,
+    /// Of the norm.
+    pub norm: LayerNormGradients<'a>,
+    /// Of E, to which the embeddings add theirs if the two are tied, and of c.
+    pub decoder: LinearGradients<'a>,
+}
+
+impl MaskedLmHead {
+    /// `tape.logits` of `tape.hidden`.
+    pub fn forward_taped(&self, tape: &mut MaskedLmTape) {
+        let MaskedLmTape { hidden, inner, transformed, normalised, logits, .. } = tape;
+        let (n, d_model) = (hidden.rows(), self.transform.d_out());
+        inner.resize(n, d_model);
+        self.transform.forward(hidden.view(), inner.view_mut());
+        transformed.resize(n, d_model);
+        transformed.as_mut_slice().copy_from_slice(inner.as_slice());
+        self.activation.apply_rows(self.transform.arithmetic().level(), transformed.view_mut());
+        normalised.resize(self.decoder.arithmetic(), n, d_model);
+        self.norm.forward_from(transformed.view(), normalised);
+        logits.resize(n, self.decoder.d_out());
+        self.decoder.forward(&*normalised, logits.view_mut());
+    }
+
+    /// The gradients, where `tape.logits` has become that of the scores; `d_hidden` becomes that of
+    /// the hidden states. The tape is used up.
+    pub fn backward(
+        &self,
+        tape: &mut MaskedLmTape,
+        d_hidden: &mut Matrix<f32>,
+        gradients: MaskedLmGradients<'_>,
+        scratch: &mut LinearScratch,
+    ) {
+        let MaskedLmTape { hidden, inner, transformed, normalised, logits, .. } = tape;
+        let (d_normalised, d_transformed) = (&mut tape.d_normalised, &mut tape.d_transformed);
+        let (n, d_model) = hidden.shape();
+        let MaskedLmGradients { transform, norm, decoder } = gradients;
+        d_normalised.resize(n, d_model);
+        let d = InputGradient::Set(d_normalised.view_mut());
+        self.decoder.backward(normalised.values(), logits.view(), d, decoder, scratch);
+        d_transformed.resize(n, d_model);
+        let d = d_transformed.view_mut();
+        self.norm.backward(transformed.view(), d_normalised.view(), d, norm);
+        let level = self.transform.arithmetic().level();
+        self.activation.backward(level, inner.view_mut(), d_transformed.view_mut());
+        d_hidden.resize(n, d_model);
+        let d = InputGradient::Set(d_hidden.view_mut());
+        self.transform.backward(hidden.view(), d_transformed.view(), d, transform, scratch);
+    }
+}
+
 /// The next-sentence head (BERT, section 3.1, task 2).
 #[derive(Debug)]
 pub struct NextSentenceHead {
@@ -60,6 +173,23 @@ impl NextSentenceHead {
     pub fn forward(&self, pooled: Mat<'_>) -> Matrix<f32> {
         let mut logits = Matrix::zeros(pooled.rows(), self.relationship.d_out());
         self.relationship.forward(pooled, logits.view_mut());
+        logits
+    }
+}
+
+/// A classifier of sequences (BERT, section 4.1): scores before softmax of what the pooler gives;
+/// with one label, a regression.
+#[derive(Debug)]
+pub struct ClassifierHead {
+    /// d_model to the labels.
+    pub dense: Linear,
+}
+
+impl ClassifierHead {
+    /// A score for each label and each row of `pooled`, (sequences, d_model).
+    pub fn forward(&self, pooled: Mat<'_>) -> Matrix<f32> {
+        let mut logits = Matrix::zeros(pooled.rows(), self.dense.d_out());
+        self.dense.forward(pooled, logits.view_mut());
         logits
     }
 }

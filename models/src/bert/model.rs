@@ -10,7 +10,7 @@ use ferrite_tokenizer::Tokenizer;
 
 use super::config::HIDDEN_ACTS;
 use super::{
-    Batch, BertConfig, Block, Encoder, HiddenAct, MaskedLmHead, NextSentenceHead, Part, Pooler,
+    Batch, BertConfig, Block, ClassifierHead, Encoder, HiddenAct, MaskedLmHead, NextSentenceHead, Part, Pooler,
     Trace, Workspace,
 };
 use crate::checkpoint::{Checkpoint, Names};
@@ -33,12 +33,13 @@ use crate::error::Error;
 /// ```
 #[derive(Debug)]
 pub struct Bert {
-    config: BertConfig,
-    arithmetic: Arithmetic,
-    encoder: Encoder,
-    pooler: Option<Pooler>,
-    masked_lm: Option<MaskedLmHead>,
-    next_sentence: Option<NextSentenceHead>,
+    pub(super) config: BertConfig,
+    pub(super) arithmetic: Arithmetic,
+    pub(super) encoder: Encoder,
+    pub(super) pooler: Option<Pooler>,
+    pub(super) masked_lm: Option<MaskedLmHead>,
+    pub(super) next_sentence: Option<NextSentenceHead>,
+    pub(super) classifier: Option<ClassifierHead>,
 }
 
 impl Bert {
@@ -120,6 +121,11 @@ impl Bert {
         self.next_sentence.as_ref()
     }
 
+    /// The classifier of sequences, if the weights have one.
+    pub fn classifier(&self) -> Option<&ClassifierHead> {
+        self.classifier.as_ref()
+    }
+
     /// The last hidden state of every token, (tokens, hidden_size). The rows of a sequence depend
     /// on that sequence alone, to the last bit.
     ///
@@ -173,7 +179,7 @@ impl Bert {
         if words > rows { Err(Error::VocabularyTooLarge { words, rows }) } else { Ok(()) }
     }
 
-    fn check(&self, batch: &Batch) -> Result<(), Error> {
+    pub(super) fn check(&self, batch: &Batch) -> Result<(), Error> {
         let limit = self.config.max_position_embeddings;
         for (sequence, tokens) in batch.sequences().iter().enumerate() {
             if tokens.len() > limit {
@@ -220,6 +226,7 @@ impl Loader<'_> {
             pooler: has(Part::Pooler).then(|| self.pooler()).transpose()?,
             masked_lm,
             next_sentence: has(Part::NextSentence).then(|| self.next_sentence()).transpose()?,
+            classifier: has(Part::Classifier).then(|| self.classifier()).transpose()?,
         })
     }
 
@@ -319,21 +326,14 @@ impl Loader<'_> {
         Ok(NextSentenceHead { relationship })
     }
 
+    fn classifier(&self) -> Result<ClassifierHead, Error> {
+        let (level, d_model) = (self.arithmetic.level(), self.config.hidden_size);
+        let dense = self.linear_at(level, "classifier", self.config.num_labels(), d_model)?;
+        Ok(ClassifierHead { dense })
+    }
+
     fn activation(&self) -> Result<Activation, Error> {
-        Ok(match &self.config.hidden_act {
-            HiddenAct::Gelu => Activation::Gelu,
-            HiddenAct::GeluTanh => Activation::GeluTanh,
-            HiddenAct::Relu => Activation::Relu,
-            HiddenAct::Tanh => Activation::Tanh,
-            HiddenAct::Other(name) => {
-                return Err(Error::Unsupported {
-                    path: self.names.checkpoint().folder().join("config.json"),
-                    field: "hidden_act",
-                    found: name.clone(),
-                    supported: HIDDEN_ACTS,
-                });
-            }
-        })
+        activation_of(self.config, &self.names.checkpoint().folder().join("config.json"))
     }
 
     fn linear(&self, name: &str, d_out: usize, d_in: usize) -> Result<Linear, Error> {
@@ -358,4 +358,22 @@ impl Loader<'_> {
         let beta = self.names.vector(&format!("{name}.bias"), d_model)?;
         Ok(LayerNorm::new(self.arithmetic.level(), gamma, beta, self.config.layer_norm_eps))
     }
+}
+
+/// The activation that a configuration, that of `path`, names.
+pub(super) fn activation_of(config: &BertConfig, path: &Path) -> Result<Activation, Error> {
+    Ok(match &config.hidden_act {
+        HiddenAct::Gelu => Activation::Gelu,
+        HiddenAct::GeluTanh => Activation::GeluTanh,
+        HiddenAct::Relu => Activation::Relu,
+        HiddenAct::Tanh => Activation::Tanh,
+        HiddenAct::Other(name) => {
+            return Err(Error::Unsupported {
+                path: path.to_owned(),
+                field: "hidden_act",
+                found: name.clone(),
+                supported: HIDDEN_ACTS,
+            });
+        }
+    })
 }

@@ -17,11 +17,21 @@ pub enum Part {
     MaskedLm,
     /// The next-sentence head, on top of the pooler.
     NextSentence,
+    /// A classifier of sequences, on top of the pooler.
+    Classifier,
 }
 
 impl Part {
     /// All parts.
-    pub const ALL: [Part; 4] = [Part::Encoder, Part::Pooler, Part::MaskedLm, Part::NextSentence];
+    pub const ALL: [Part; 5] =
+        [Part::Encoder, Part::Pooler, Part::MaskedLm, Part::NextSentence, Part::Classifier];
+
+    /// What pre-training needs.
+    pub const PRETRAINING: [Part; 4] =
+        [Part::Encoder, Part::Pooler, Part::MaskedLm, Part::NextSentence];
+
+    /// What the classification of sequences needs.
+    pub const CLASSIFICATION: [Part; 3] = [Part::Encoder, Part::Pooler, Part::Classifier];
 }
 
 impl BertConfig {
@@ -58,6 +68,7 @@ impl BertConfig {
                 }
             }
             Part::NextSentence => list.linear("cls.seq_relationship", 2, h),
+            Part::Classifier => list.linear("classifier", self.num_labels(), h),
         }
         list.0
     }
@@ -66,6 +77,12 @@ impl BertConfig {
     /// is there.
     pub fn parts(&self, names: &Names<'_>) -> Vec<Part> {
         let is_there = |part: &Part| {
+            // Many heads are called classifier; this one has a row for each label.
+            if *part == Part::Classifier {
+                let shape = [self.num_labels(), self.hidden_size];
+                return names.contains("classifier.bias")
+                    && names.find("classifier.weight", &shape).is_ok();
+            }
             *part == Part::Encoder
                 || self.tensors(*part).iter().any(|wanted| names.contains(&wanted.name))
         };

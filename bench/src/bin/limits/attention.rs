@@ -63,6 +63,7 @@ fn run(arithmetic: Arithmetic, length: usize, d_k: usize, rounds: usize) -> Agai
         queries: &sequences,
         keys: &sequences,
         mask: Mask::Full,
+        dropout: None,
     };
     let mut scratch = AttentionScratch::default();
     let mut out = Matrix::zeros(sequences.total(), width);
