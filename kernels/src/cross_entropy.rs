@@ -47,7 +47,7 @@ impl CrossEntropy {
 ///
 /// The error of a loss is at most 4 u (1 + d), u = 2^-24, where d is the difference of the largest
 /// logit and the smallest, or the target if nothing is smoothed; that of an element of the gradient
-/// at most 4 ULP + 4e-7, times `scale`. The bits of a row depend on the level and the row alone,
+/// at most 2 ULP + 2e-7, times `scale`. The bits of a row depend on the level and the row alone,
 /// and losses are added in the order of the rows: threads share the rows and change nothing.
 ///
 /// A logit of minus infinity is a class that is excluded; as a target, or if anything is smoothed,

@@ -7,6 +7,7 @@
 //! A row's key is a 64-bit mix of all but the column, and the 32 bits of an element an integer hash
 //! of key and column: independent for all tests that training could make, not for cryptography.
 
+use crate::rows::map_vectors;
 use crate::simd::{F32s, Simd, dispatch};
 use crate::{Level, MatMut, share_rows};
 
@@ -36,8 +37,8 @@ pub struct Dropout {
     pub place: u64,
 }
 
-/// Elements whose bits are computed together: the lanes of the widest level.
-const GROUP: usize = 16;
+/// The lanes' numbers, up to the widest level.
+const LANES: [u32; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
 impl Dropout {
     /// Applies the mask to `x`, whose first row is row 0. Threads share the rows.
@@ -72,18 +73,19 @@ impl Dropout {
         let fallen = s.splat(self.rate * (1 << 24) as f32);
         let factor = s.splat((1.0 / (1.0 - f64::from(self.rate))) as f32);
         let zero = s.splat(0.0);
-        for (group, x) in x.chunks_mut(GROUP).enumerate() {
-            let mut bits = [0; GROUP];
-            for (lane, bits) in bits.iter_mut().enumerate() {
-                *bits = hash(key, (group * GROUP + lane) as u32) >> 8;
-            }
-            let bits: &[f32; GROUP] = bytemuck::cast_ref(&bits);
-            for (x, bits) in x.chunks_mut(S::LANES).zip(bits.chunks_exact(S::LANES)) {
-                let number = s.load(bits).int_to_float();
-                let kept = s.load_or(x, 0.0) * factor;
-                S::F32::select(number.lt(fallen), zero, kept).store_prefix(x);
-            }
-        }
+        let key = [key as u32, (key >> 32) as u32].map(|half| splat_int(s, half));
+        let lanes: &[f32; LANES.len()] = bytemuck::cast_ref(&LANES);
+        let lanes = s.load(lanes);
+        map_vectors(
+            s,
+            x,
+            #[inline(always)]
+            |at, x| {
+                let column = splat_int(s, at.start as u32).add_int(lanes);
+                let number = hash(s, key, column).shift_right_int(8).int_to_float();
+                S::F32::select(number.lt(fallen), zero, x * factor)
+            },
+        );
     }
 
     /// The key of a row. Each word is mixed before the next one joins it, so that no two of them
@@ -104,15 +106,20 @@ fn mix(z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// 32 bits for a column: two rounds of shift and multiplication (with Wellons' constants of least
-/// bias), one half of the key before each. Operations on 32 bits alone, which every level does in
-/// its lanes.
+/// The bits of `x` in all lanes.
 #[inline(always)]
-fn hash(key: u64, column: u32) -> u32 {
-    let x = column.wrapping_add(key as u32);
-    let x = (x ^ (x >> 16)).wrapping_mul(0x7FEB_352D).wrapping_add((key >> 32) as u32);
-    let x = (x ^ (x >> 15)).wrapping_mul(0x846C_A68B);
-    x ^ (x >> 16)
+fn splat_int<S: Simd>(s: S, x: u32) -> S::F32 {
+    s.splat(f32::from_bits(x))
+}
+
+/// 32 bits for each column: two rounds of shift and multiplication (with Wellons' constants of
+/// least bias), one half of the key before each.
+#[inline(always)]
+fn hash<S: Simd>(s: S, [low, high]: [S::F32; 2], column: S::F32) -> S::F32 {
+    let x = column.add_int(low);
+    let x = x.xor_int(x.shift_right_int(16)).mul_int(splat_int(s, 0x7FEB_352D)).add_int(high);
+    let x = x.xor_int(x.shift_right_int(15)).mul_int(splat_int(s, 0x846C_A68B));
+    x.xor_int(x.shift_right_int(16))
 }
 
 #[cfg(test)]

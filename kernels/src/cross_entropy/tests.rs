@@ -39,7 +39,7 @@ fn check_row(
 
     let gradient = reference::cross_entropy_gradient(&wide, target, smoothing.into());
     for i in 0..n {
-        let limit = f64::from(scale) * (4.0 * ulp(gradient[i]) + 4e-7);
+        let limit = f64::from(scale) * (2.0 * ulp(gradient[i]) + 2e-7);
         let exact = f64::from(scale) * gradient[i];
         tolerances[1].check(y[i], exact, limit, input(format!("element {i}")));
     }

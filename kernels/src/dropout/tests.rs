@@ -89,13 +89,20 @@ fn dependence_is_found() {
     assert!(deviation(0.1, same).abs() > 50.0 && deviation(0.1, opposite).abs() > 50.0);
 }
 
+/// The hash of the kernel, in scalars.
+fn hash(key: u64, column: u32) -> u32 {
+    let x = column.wrapping_add(key as u32);
+    let x = (x ^ (x >> 16)).wrapping_mul(0x7FEB_352D).wrapping_add((key >> 32) as u32);
+    let x = (x ^ (x >> 15)).wrapping_mul(0x846C_A68B);
+    x ^ (x >> 16)
+}
+
 #[test]
 fn rows_of_every_length_have_the_same_mask_at_every_level() {
     for n in lengths().into_iter().filter(|&n| n < 4000) {
         let x = Random::new(n as u64).vector(n, 1.0, 2.0);
         for rate in [0.1, 0.5, 0.75] {
             let dropout = Dropout { rate, ..ONE };
-            // The definition, in scalars.
             let key = dropout.key(0);
             let factor = (1.0 / (1.0 - f64::from(rate))) as f32;
             let falls =

@@ -319,6 +319,27 @@ impl F32s for Lanes {
     }
 
     #[inline(always)]
+    fn mul_int(self, other: Lanes) -> Lanes {
+        op!({
+            let (x, y) = (_mm256_castps_si256(self.0), _mm256_castps_si256(other.0));
+            Lanes(_mm256_castsi256_ps(_mm256_mullo_epi32(x, y)))
+        })
+    }
+
+    #[inline(always)]
+    fn xor_int(self, other: Lanes) -> Lanes {
+        Lanes(op!(_mm256_xor_ps(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn shift_right_int(self, n: u32) -> Lanes {
+        op!({
+            let n = _mm256_set1_epi32(n as i32);
+            Lanes(_mm256_castsi256_ps(_mm256_srlv_epi32(_mm256_castps_si256(self.0), n)))
+        })
+    }
+
+    #[inline(always)]
     fn int_to_float(self) -> Lanes {
         Lanes(op!(_mm256_cvtepi32_ps(_mm256_castps_si256(self.0))))
     }

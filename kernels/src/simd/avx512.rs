@@ -313,6 +313,27 @@ impl F32s for Lanes {
     }
 
     #[inline(always)]
+    fn mul_int(self, other: Lanes) -> Lanes {
+        op!({
+            let (x, y) = (_mm512_castps_si512(self.0), _mm512_castps_si512(other.0));
+            Lanes(_mm512_castsi512_ps(_mm512_mullo_epi32(x, y)))
+        })
+    }
+
+    #[inline(always)]
+    fn xor_int(self, other: Lanes) -> Lanes {
+        Lanes(op!(_mm512_xor_ps(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn shift_right_int(self, n: u32) -> Lanes {
+        op!({
+            let n = _mm512_set1_epi32(n as i32);
+            Lanes(_mm512_castsi512_ps(_mm512_srlv_epi32(_mm512_castps_si512(self.0), n)))
+        })
+    }
+
+    #[inline(always)]
     fn int_to_float(self) -> Lanes {
         Lanes(op!(_mm512_cvtepi32_ps(_mm512_castps_si512(self.0))))
     }

@@ -159,6 +159,12 @@ pub(crate) trait F32s:
     fn sub_int(self, other: Self) -> Self;
     /// Of lanes that hold the bits of `i32`: the sum, modulo 2^32, as such bits.
     fn add_int(self, other: Self) -> Self;
+    /// Of lanes that hold the bits of `u32`: the product, modulo 2^32, as such bits.
+    fn mul_int(self, other: Self) -> Self;
+    /// The bits that differ.
+    fn xor_int(self, other: Self) -> Self;
+    /// Of lanes that hold the bits of `u32`: the quotient by `2^n`, `n` below 32, as such bits.
+    fn shift_right_int(self, n: u32) -> Self;
     /// Of lanes that hold the bits of `i32`: the nearest float, ties to even.
     fn int_to_float(self) -> Self;
     /// The nearest bfloat16, ties to even; NaN stays NaN.

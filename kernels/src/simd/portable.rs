@@ -243,6 +243,22 @@ impl F32s for Lanes {
     }
 
     #[inline(always)]
+    fn mul_int(self, other: Lanes) -> Lanes {
+        Lanes(bytemuck::cast(bits(self) * bits(other)))
+    }
+
+    #[inline(always)]
+    fn xor_int(self, other: Lanes) -> Lanes {
+        Lanes(self.0 ^ other.0)
+    }
+
+    #[inline(always)]
+    fn shift_right_int(self, n: u32) -> Lanes {
+        let x: u32x8 = bytemuck::cast(self.0);
+        Lanes(bytemuck::cast(x >> n))
+    }
+
+    #[inline(always)]
     fn int_to_float(self) -> Lanes {
         Lanes(bits(self).round_float())
     }

@@ -94,6 +94,39 @@ fn arithmetic_equals_scalar_arithmetic() {
     }
 }
 
+#[test]
+fn integer_operations_work_on_all_bits() {
+    for level in Level::available() {
+        dispatch!(level, s => {
+            let numbers = |start: u32| -> Vec<u32> {
+                (0..16).map(|i| (start + i).wrapping_mul(0x9E37_79B9) ^ start >> 3).collect()
+            };
+            let floats = |x: &[u32]| x.iter().map(|&x| f32::from_bits(x)).collect::<Vec<_>>();
+            let (x, y) = (numbers(1), numbers(99));
+            let (fx, vy) = (floats(&x), s.load(&floats(&y)));
+            type Integer = fn(u32, u32) -> u32;
+            let cases: [(&str, Vec<f32>, Integer); 7] = [
+                ("add_int", map1(s, &fx, |v| v.add_int(vy)), u32::wrapping_add),
+                ("sub_int", map1(s, &fx, |v| v.sub_int(vy)), u32::wrapping_sub),
+                ("mul_int", map1(s, &fx, |v| v.mul_int(vy)), u32::wrapping_mul),
+                ("xor_int", map1(s, &fx, |v| v.xor_int(vy)), |a, b| a ^ b),
+                ("shift by 0", map1(s, &fx, |v| v.shift_right_int(0)), |a, _| a),
+                ("shift by 8", map1(s, &fx, |v| v.shift_right_int(8)), |a, _| a >> 8),
+                ("shift by 31", map1(s, &fx, |v| v.shift_right_int(31)), |a, _| a >> 31),
+            ];
+            for (name, out, f) in cases {
+                for i in 0..out.len() {
+                    assert_eq!(out[i].to_bits(), f(x[i], y[i]), "{level} {name} lane {i}");
+                }
+            }
+            let out = map1(s, &fx, |v| v.int_to_float());
+            for i in 0..out.len() {
+                assert_eq!(out[i], x[i] as i32 as f32, "{level} int_to_float lane {i}");
+            }
+        });
+    }
+}
+
 /// Kernels rely on the order of the operands where one is NaN.
 #[test]
 fn min_and_max_give_the_other_operand_where_one_is_nan() {
