@@ -74,7 +74,8 @@ fn the_result_depends_on_the_words_alone() {
             assert_eq!(found.tokens(), expected.tokens());
         }
         // In several files, by small reads, line by line.
-        let (half, mut parts) = (lines.len() / 2, WordPieceTrainer::new(options(600, score)).unwrap());
+        let (half, mut parts) =
+            (lines.len() / 2, WordPieceTrainer::new(options(600, score)).unwrap());
         parts.feed("one", Dribble(lines[..half].join("\n").as_bytes(), Rng(1))).expect("UTF-8");
         lines[half..].iter().for_each(|line| parts.count(line));
         assert_eq!(parts.words(), expected.summary().words);
@@ -120,7 +121,8 @@ fn saved_files_are_read_alike_by_everyone() {
         trained.save(&inner).expect("saved");
         // Again, over the first.
         trained.save(&inner).expect("saved");
-        let mut names: Vec<_> = std::fs::read_dir(&inner).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let mut names: Vec<_> =
+            std::fs::read_dir(&inner).unwrap().map(|e| e.unwrap().file_name()).collect();
         names.sort();
         let mut expected = FILES;
         expected.sort();
@@ -154,7 +156,8 @@ fn saved_files_are_read_alike_by_everyone() {
 
 #[test]
 fn an_end_before_the_size_is_explained() {
-    let whole = train(TrainerOptions { min_frequency: 1, ..options(100, PairScore::Count) }, "ab ab cd");
+    let whole =
+        train(TrainerOptions { min_frequency: 1, ..options(100, PairScore::Count) }, "ab ab cd");
     assert_eq!((whole.stop(), whole.tokens().len()), (Stop::Whole, 5 + 4 + 2 + 2));
     let rare = train(options(100, PairScore::Count), "ab ab cd");
     assert_eq!((rare.stop(), rare.summary().merges), (Stop::Rare, 1));
@@ -237,19 +240,20 @@ fn limits_are_kept_and_reported() {
     assert_eq!(trained.tokens()[5..], ["a", "b", "c"]);
 }
 
-/// Of the size of a real corpus: 500,000 distinct words and 30,000 tokens. It takes seconds, where
-/// counting anew before each merge would take days.
+/// 200,000 distinct words and 20,000 tokens. It takes seconds, where counting anew before each
+/// merge would take hours.
 #[test]
 fn large_vocabularies_are_made_at_once() {
     let mut rng = Rng(3);
     let mut words = BTreeSet::new();
     let syllables: Vec<String> = (0..800)
         .map(|_| {
-            let letter = |rng: &mut Rng| (b'a' + (rng.below(26) * rng.below(26) / 26) as u8) as char;
+            let letter =
+                |rng: &mut Rng| (b'a' + (rng.below(26) * rng.below(26) / 26) as u8) as char;
             (0..2 + rng.below(3)).map(|_| letter(&mut rng)).collect()
         })
         .collect();
-    while words.len() < 500_000 {
+    while words.len() < 200_000 {
         let mut syllable = || &*syllables[rng.below(800) * rng.below(800) / 800];
         let word = [syllable(), syllable(), syllable()].concat();
         words.insert(word);
@@ -262,10 +266,8 @@ fn large_vocabularies_are_made_at_once() {
     let line = |(rank, word): (usize, String)| format!("{word} ").repeat(1 + 200_000 / (rank + 1));
     let text: String = words.into_iter().enumerate().map(line).collect();
     for score in [PairScore::Count, PairScore::Likelihood] {
-        let start = std::time::Instant::now();
-        let trained = train(options(30_000, score), &text);
-        println!("{score:?}: {:?} {:?}", start.elapsed(), trained.summary());
-        assert_eq!(trained.tokens().len(), 30_000);
-        assert_eq!(trained.summary().distinct_words, 500_000);
+        let trained = train(options(20_000, score), &text);
+        assert_eq!(trained.tokens().len(), 20_000);
+        assert_eq!(trained.summary().distinct_words, 200_000);
     }
 }
