@@ -169,8 +169,8 @@ mod tests {
         ) {
             let mut queue = Queue::default();
             let mut plain = [None; 20];
-            // Any total order: here, odd pairs come before even ones.
-            let order = |a: u32, b: u32| (a % 2 == 0, a).cmp(&(b % 2 == 0, b));
+            // Any total order: here, even pairs come before odd ones.
+            let order = |a: u32, b: u32| (a % 2, a).cmp(&(b % 2, b));
             for (pair, count, product) in steps {
                 let score = (count > 0).then_some(score(count, product));
                 queue.set(pair, score, &order);
