@@ -60,7 +60,7 @@ pub(crate) fn plain_path(folder: &Path, path: &str, source: &Path) -> Result<Pat
 
 /// Whether a name is a single component everywhere: also where `\` separates and `C:` is a drive.
 /// Control characters would act on the terminal that an error is shown on.
-fn is_plain_name(name: &str) -> bool {
+pub(crate) fn is_plain_name(name: &str) -> bool {
     let mut components = Path::new(name).components();
     matches!(components.next(), Some(Component::Normal(_)))
         && components.next().is_none()

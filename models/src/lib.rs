@@ -5,6 +5,7 @@
 //! - [`bert`]: the model itself, token by token: embeddings, layers, pooler, heads
 //! - [`checkpoint`]: safetensors files, the names of tensors in them, what became of each
 //! - [`sentence`]: the files around the encoder in a folder of sentence-transformers
+//! - [`train`]: what is kept of training runs
 //! - `hub`, with the feature of that name: models by their names, cached or downloaded
 //!
 //! A folder as Hugging Face publishes it goes in; nothing in it is trusted: see [`Error`].
@@ -32,6 +33,7 @@ mod files;
 pub mod hub;
 pub mod sentence;
 pub mod tasks;
+pub mod train;
 
 pub use error::Error;
 pub use ferrite_kernels as kernels;

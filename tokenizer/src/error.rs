@@ -162,4 +162,36 @@ pub enum Error {
         /// The id.
         id: u32,
     },
+    /// A corpus that is not text, or not in UTF-8.
+    #[error("{file}: not valid UTF-8 at byte {offset}")]
+    CorpusNotUtf8 {
+        /// The file, or what the reader was called.
+        file: String,
+        /// How many bytes are before the first bad one.
+        offset: u64,
+    },
+    /// A corpus without words.
+    #[error("the corpus has no words to learn from")]
+    EmptyCorpus,
+    /// A size that the tokens from which training begins do not fit into.
+    #[error(
+        "a vocabulary of {size} tokens has no room for {specials} special ones and {letters} for \
+         single characters"
+    )]
+    VocabTooSmall {
+        /// The size asked for.
+        size: usize,
+        /// How many special tokens there are.
+        specials: usize,
+        /// How many tokens of one character: a character that occurs inside words takes two.
+        letters: usize,
+    },
+    /// A list of special tokens that no vocabulary can begin with.
+    #[error("special token {token:?}: {reason}")]
+    BadSpecialToken {
+        /// The token.
+        token: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
 }

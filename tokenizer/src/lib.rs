@@ -58,6 +58,10 @@
 //! Unicode tables than 0.22 and so gives other ids for characters that are
 //! younger than 2016.
 //!
+//! # Training
+//!
+//! [`train`] makes a vocabulary from a corpus: see [`WordPieceTrainer`].
+//!
 //! # Time
 //!
 //! All steps take time linear in the text, whatever the text and vocabulary.
@@ -77,6 +81,7 @@ mod pages;
 mod pre_tokenize;
 mod template;
 mod tokenizer;
+pub mod train;
 mod trie;
 mod truncate;
 mod unicode;
@@ -89,4 +94,5 @@ pub use encode::{EncodeOptions, Encoding, Scratch};
 pub use error::Error;
 pub use normalize::Dialect;
 pub use tokenizer::{Tokenizer, VocabOptions};
+pub use train::{TrainerOptions, WordPieceTrainer};
 pub use truncate::{Direction, Strategy, Truncation};

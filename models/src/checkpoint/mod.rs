@@ -127,6 +127,18 @@ impl Checkpoint {
         Ok((checkpoint, faults))
     }
 
+    /// Reads the header of this file alone, whatever its name.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(crate) fn open_file(path: &Path) -> Result<Checkpoint, Error> {
+        let folder = path.parent().unwrap_or(path).to_owned();
+        let mut checkpoint = Checkpoint { folder, shards: Vec::new(), tensors: BTreeMap::new() };
+        let (file, header) = read_header(path)?;
+        checkpoint.add_shard(path, file, header, &mut Err)?;
+        Ok(checkpoint)
+    }
+
     /// Gives each fault of a shard to `on_fault`, which returns it to stop there.
     fn open_with(folder: &Path, on_fault: OnFault<'_>) -> Result<Checkpoint, Error> {
         std::fs::read_dir(folder).map_err(Error::io(folder))?;

@@ -86,6 +86,17 @@ impl Progress {
         self.bar.set_message(format!("{file}, {:.1} of {:.1} MB", mega(done), mega(total)));
     }
 
+    /// Says how much is done, and of what.
+    pub(crate) fn show(&self, position: u64, what: &str) {
+        self.bar.set_position(position);
+        self.bar.set_message(printable(what).into_owned());
+    }
+
+    /// Says how much is done.
+    pub(crate) fn position(&self, position: u64) {
+        self.bar.set_position(position);
+    }
+
     /// Does something that writes to the terminal, with the bar out of the way.
     pub(crate) fn aside<T>(&self, work: impl FnOnce() -> T) -> T {
         self.bar.suspend(work)

@@ -8,7 +8,7 @@
 //! input      where the texts come from, read ahead within bounds
 //! lines      bytes -> lines -> texts
 //! stream     texts -> batches -> results, in order
-//! embed similarity fill_mask tokenize inspect    the verbs
+//! embed similarity fill_mask tokenize vocab inspect    the verbs
 //! ```
 #![forbid(unsafe_code)]
 #![allow(
@@ -52,6 +52,7 @@ mod outcome;
 mod similarity;
 mod stream;
 mod tokenize;
+mod vocab;
 
 use std::num::NonZero;
 use std::process::ExitCode;
@@ -84,6 +85,7 @@ enum Verb {
     Embed(embed::Options),
     FillMask(fill_mask::Options),
     Tokenize(tokenize::Options),
+    Vocab(vocab::Options),
     Inspect(inspect::Options),
 }
 
@@ -113,6 +115,7 @@ fn run(verb: Verb, threads: Option<NonZero<u16>>, console: &Console) -> Result<O
         Verb::Embed(options) => embed::run(options, console),
         Verb::FillMask(options) => fill_mask::run(options, console),
         Verb::Tokenize(options) => tokenize::run(options, console),
+        Verb::Vocab(options) => vocab::run(options, console),
         Verb::Inspect(options) => inspect::run(options, console),
     }
 }

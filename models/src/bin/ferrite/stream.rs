@@ -206,7 +206,7 @@ pub(crate) fn too_long(tokens: usize, limit: usize) -> String {
 }
 
 /// `1 word`, `2 words`.
-fn counted(number: u64, noun: &str) -> String {
+pub(crate) fn counted(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 

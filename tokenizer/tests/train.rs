@@ -1,0 +1,273 @@
+//! Training from texts to files: what comes out is one result, however the texts come in, and is
+//! read alike by Ferrite and by the `tokenizers` crate.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::io::{self, Read};
+
+use common::{Rng, SENTENCES, WORDS};
+use ferrite_tokenizer::train::{FILES, PairScore, Stop, Trained};
+use ferrite_tokenizer::{EncodeOptions, Error, Tokenizer, TrainerOptions, WordPieceTrainer};
+
+/// Lines of words with endings, some of them with accents or ideographs, punctuated.
+fn corpus(lines: usize) -> Vec<String> {
+    let endings = ["", "s", "ing", "ed", "er", "é", "ness", "日本", "-"];
+    let mut rng = Rng(7);
+    let mut line = || {
+        let words = (0..rng.below(12)).map(|_| {
+            // The product of two is smaller more often, so that some words are frequent.
+            let word = WORDS[rng.below(WORDS.len()) * rng.below(WORDS.len()) / WORDS.len()];
+            let word = format!("{word}{}{}", rng.pick(&endings), rng.pick(&endings));
+            if rng.below(5) == 0 { word.to_uppercase() } else { word }
+        });
+        words.collect::<Vec<_>>().join(" ") + rng.pick(&[".", "", "!?"])
+    };
+    (0..lines).map(|_| line()).chain(SENTENCES.iter().map(|&line| line.to_owned())).collect()
+}
+
+fn options(vocab_size: usize, score: PairScore) -> TrainerOptions {
+    TrainerOptions { vocab_size, score, ..TrainerOptions::default() }
+}
+
+fn train(options: TrainerOptions, text: &str) -> Trained {
+    let mut trainer = WordPieceTrainer::new(options).expect("valid");
+    trainer.feed("corpus", text.as_bytes()).expect("UTF-8");
+    trainer.train(|_| ()).expect("has words")
+}
+
+/// Hands out a few bytes at a time.
+struct Dribble<'a>(&'a [u8], Rng);
+
+impl Read for Dribble<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.1.below(9) == 0 {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let length = (1 + self.1.below(50)).min(self.0.len()).min(out.len());
+        let (now, later) = self.0.split_at(length);
+        out[..length].copy_from_slice(now);
+        self.0 = later;
+        Ok(length)
+    }
+}
+
+#[test]
+fn the_result_depends_on_the_words_alone() {
+    let mut lines = corpus(6000);
+    let text = lines.join("\n");
+    for score in [PairScore::Count, PairScore::Likelihood] {
+        let expected = train(options(600, score), &text);
+        assert_eq!((expected.tokens().len(), expected.stop()), (600, Stop::Size));
+        for threads in [1, 2, 3, 5] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("few");
+            let found = pool.install(|| train(options(600, score), &text));
+            assert_eq!(found.tokens(), expected.tokens(), "{threads} threads");
+            assert_eq!(found.summary(), expected.summary(), "{threads} threads");
+        }
+        let mut rng = Rng(11);
+        for _ in 0..3 {
+            for last in (1..lines.len()).rev() {
+                lines.swap(last, rng.below(last + 1));
+            }
+            let found = train(options(600, score), &lines.join("\n"));
+            assert_eq!(found.tokens(), expected.tokens());
+        }
+        // In several files, by small reads, line by line.
+        let (half, mut parts) =
+            (lines.len() / 2, WordPieceTrainer::new(options(600, score)).unwrap());
+        parts.feed("one", Dribble(lines[..half].join("\n").as_bytes(), Rng(1))).expect("UTF-8");
+        lines[half..].iter().for_each(|line| parts.count(line));
+        assert_eq!(parts.words(), expected.summary().words);
+        assert_eq!(parts.train(|_| ()).expect("has words").tokens(), expected.tokens());
+    }
+}
+
+#[test]
+fn every_word_of_the_corpus_can_be_encoded() {
+    let lines = corpus(2000);
+    for score in [PairScore::Count, PairScore::Likelihood] {
+        for lowercase in [true, false] {
+            let options = TrainerOptions { lowercase, ..options(800, score) };
+            let trained = train(options, &lines.join("\n"));
+            let tokens = trained.tokens();
+            assert_eq!(tokens[..5], ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]);
+            assert_eq!(tokens.iter().collect::<BTreeSet<_>>().len(), tokens.len());
+            let tokenizer = trained.tokenizer().expect("a vocabulary");
+            assert_eq!(tokenizer.vocab_size(), tokens.len());
+            for line in &lines {
+                let encoding = tokenizer.encode(line, None, &EncodeOptions::default()).unwrap();
+                assert_eq!(encoding.unknown, 0, "{line:?}");
+            }
+            if score == PairScore::Count {
+                // The most frequent words are tokens.
+                for word in ["the", "of", "and", "##ing", "##ness"] {
+                    assert!(tokenizer.token_to_id(word).is_some(), "{word}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn saved_files_are_read_alike_by_everyone() {
+    let lines = corpus(2000);
+    for lowercase in [true, false] {
+        let mut options = TrainerOptions { lowercase, ..options(700, PairScore::Count) };
+        options.special_tokens.push("[unused0]".into());
+        let trained = train(options, &lines.join("\n"));
+        let folder = tempfile::tempdir().expect("a folder");
+        let inner = folder.path().join("a/b");
+        trained.save(&inner).expect("saved");
+        // Again, over the first.
+        trained.save(&inner).expect("saved");
+        let mut names: Vec<_> =
+            std::fs::read_dir(&inner).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        let mut expected = FILES;
+        expected.sort();
+        assert_eq!(names, expected);
+
+        let whole = Tokenizer::from_pretrained(&inner).expect("valid");
+        assert_eq!(whole.warnings(), [""; 0]);
+        let direct = trained.tokenizer().expect("a vocabulary");
+        let theirs = tokenizers::Tokenizer::from_file(inner.join("tokenizer.json")).expect("valid");
+        std::fs::remove_file(inner.join("tokenizer.json")).unwrap();
+        let plain = Tokenizer::from_pretrained(&inner).expect("valid");
+        assert_eq!(theirs.get_vocab_size(true), trained.tokens().len());
+        for (token, id) in trained.tokens().iter().zip(0..) {
+            assert_eq!(theirs.token_to_id(token), Some(id));
+            assert_eq!(plain.id_to_token(id), Some(token.as_str()));
+        }
+        let extra = ["[CLS] Café [MASK]", "日本語 naïve", "unknownŦ [unused0]"].map(String::from);
+        for line in lines.iter().chain(&extra) {
+            let options = EncodeOptions::default();
+            let ours = whole.encode(line, Some("the end"), &options).unwrap();
+            let reference = theirs.encode((line.as_str(), "the end"), true).expect("encoded");
+            assert_eq!(ours.ids, reference.get_ids(), "{line:?}");
+            assert_eq!(direct.encode(line, Some("the end"), &options).unwrap(), ours, "{line:?}");
+            // `vocab.txt` does not say that [unused0] is special.
+            if !line.contains("[unused0]") {
+                assert_eq!(plain.encode(line, Some("the end"), &options).unwrap(), ours);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_end_before_the_size_is_explained() {
+    let whole =
+        train(TrainerOptions { min_frequency: 1, ..options(100, PairScore::Count) }, "ab ab cd");
+    assert_eq!((whole.stop(), whole.tokens().len()), (Stop::Whole, 5 + 4 + 2 + 2));
+    let rare = train(options(100, PairScore::Count), "ab ab cd");
+    assert_eq!((rare.stop(), rare.summary().merges), (Stop::Rare, 1));
+    assert_eq!(rare.tokens()[5..], ["a", "b", "c", "d", "##b", "##d", "ab"]);
+    let mut seen = Vec::new();
+    let mut trainer = WordPieceTrainer::new(options(100, PairScore::Count)).unwrap();
+    trainer.count("ab ab cd");
+    trainer.train(|progress| seen.push((progress.tokens, progress.wanted))).unwrap();
+    assert_eq!(seen, [(11, 100), (12, 100)]);
+}
+
+#[test]
+fn faults_are_typed() {
+    let new = |options| WordPieceTrainer::new(options);
+    let empty = new(TrainerOptions::default()).unwrap().train(|_| ());
+    assert!(matches!(empty, Err(Error::EmptyCorpus)));
+    let mut blank = new(TrainerOptions::default()).unwrap();
+    blank.count(" \n\t\u{AD}");
+    assert!(matches!(blank.train(|_| ()), Err(Error::EmptyCorpus)));
+
+    let mut small = new(options(11, PairScore::Count)).unwrap();
+    small.count("abc abd");
+    let error = small.train(|_| ()).unwrap_err();
+    assert!(matches!(error, Error::VocabTooSmall { size: 11, specials: 5, letters: 7 }), "{error}");
+
+    let mut trainer = new(TrainerOptions::default()).unwrap();
+    let error = trainer.feed("latin1.txt", &b"caf\xE9 au lait"[..]).unwrap_err();
+    assert_eq!(error.to_string(), "latin1.txt: not valid UTF-8 at byte 3");
+    struct Broken;
+    impl Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::other("gone"))
+        }
+    }
+    assert_eq!(trainer.feed("disk", Broken).unwrap_err().to_string(), "disk: gone");
+
+    for (specials, token) in [
+        (&["[PAD]", "[UNK]", "[CLS]", "[SEP]"][..], "[MASK]"),
+        (&["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[CLS]"], "[CLS]"),
+        (&["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ""], ""),
+        (&["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a b"], "a b"),
+    ] {
+        let special_tokens = specials.iter().map(|&token| token.into()).collect();
+        match new(TrainerOptions { special_tokens, ..TrainerOptions::default() }) {
+            Err(Error::BadSpecialToken { token: found, .. }) => assert_eq!(found, token),
+            other => panic!("{specials:?}: {other:?}"),
+        }
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let error = train(TrainerOptions::default(), "ab").save(file.path().join("x")).unwrap_err();
+    assert!(matches!(error, Error::Io { .. }), "{error}");
+}
+
+#[test]
+fn limits_are_kept_and_reported() {
+    let long = "x".repeat(101);
+    let text = format!("{long} {long} {} ab ab żb", "y".repeat(100));
+    let options = TrainerOptions {
+        limit_alphabet: 3,
+        strip_accents: Some(false),
+        ..options(50, PairScore::Count)
+    };
+    let trained = train(options.clone(), &text);
+    let summary = trained.summary();
+    assert_eq!((summary.words, summary.distinct_words, summary.long_words), (4, 3, 2));
+    assert_eq!((summary.characters, summary.alphabet), (4, 3));
+    assert_eq!((summary.left_out_words, summary.left_out_occurrences), (1, 1));
+    assert!(!trained.tokens().iter().any(|token| token.contains(['x', 'ż'])));
+
+    // Four words at most: then three stay, the most frequent and of equals the first.
+    let mut bounded = WordPieceTrainer::new(TrainerOptions { max_words: 4, ..options }).unwrap();
+    bounded.count("a a b b d d c c");
+    assert_eq!(bounded.distinct_words(), 4);
+    bounded.count("e a");
+    assert_eq!(bounded.distinct_words(), 3);
+    let trained = bounded.train(|_| ()).unwrap();
+    let summary = trained.summary();
+    assert_eq!((summary.words, summary.distinct_words, summary.dropped_words), (10, 3, 2));
+    assert_eq!(summary.characters, 5);
+    assert_eq!(trained.tokens()[5..], ["a", "b", "c"]);
+}
+
+/// 200,000 distinct words and 20,000 tokens. It takes seconds, where counting anew before each
+/// merge would take hours.
+#[test]
+fn large_vocabularies_are_made_at_once() {
+    let mut rng = Rng(3);
+    let mut words = BTreeSet::new();
+    let syllables: Vec<String> = (0..800)
+        .map(|_| {
+            let letter =
+                |rng: &mut Rng| (b'a' + (rng.below(26) * rng.below(26) / 26) as u8) as char;
+            (0..2 + rng.below(3)).map(|_| letter(&mut rng)).collect()
+        })
+        .collect();
+    while words.len() < 200_000 {
+        let mut syllable = || &*syllables[rng.below(800) * rng.below(800) / 800];
+        let word = [syllable(), syllable(), syllable()].concat();
+        words.insert(word);
+    }
+    let mut words: Vec<String> = words.into_iter().collect();
+    for last in (1..words.len()).rev() {
+        words.swap(last, rng.below(last + 1));
+    }
+    // The frequencies of Zipf's law.
+    let line = |(rank, word): (usize, String)| format!("{word} ").repeat(1 + 200_000 / (rank + 1));
+    let text: String = words.into_iter().enumerate().map(line).collect();
+    for score in [PairScore::Count, PairScore::Likelihood] {
+        let trained = train(options(20_000, score), &text);
+        assert_eq!(trained.tokens().len(), 20_000);
+        assert_eq!(trained.summary().distinct_words, 200_000);
+    }
+}
