@@ -236,17 +236,15 @@ impl PretrainingBatches {
             }
             while self.instance < instances {
                 let next = &self.current.as_ref().expect("loaded").instances[self.instance];
-                let fits = match self.size {
-                    BatchSize::Sequences(most) => batch.batch.len() < most,
-                    BatchSize::Tokens(most) => {
-                        batch.batch.tokens() + next.instance.ids.len() <= most
-                    }
-                };
-                if !fits {
+                let tokens = batch.batch.tokens() + next.instance.ids.len();
+                if matches!(self.size, BatchSize::Tokens(most) if tokens > most) {
                     return Ok(batch);
                 }
                 batch.push(next);
                 self.instance += 1;
+                if self.size == BatchSize::Sequences(batch.batch.len()) {
+                    return Ok(batch);
+                }
             }
             empty_shards = if instances == 0 { empty_shards + 1 } else { 0 };
             if empty_shards == self.shards.count() {

@@ -379,3 +379,211 @@ impl<'a> Lines<'a> {
         next.map_err(|source| DataError::Read { path: path.to_owned(), line, source })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A corpus of these texts, each a file, which are gone when it is returned.
+    fn open_with(
+        texts: &[&[u8]],
+        options: CorpusOptions,
+    ) -> (tempfile::TempDir, Result<Corpus, DataError>) {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |(number, text): (usize, &&[u8])| {
+            let path = folder.path().join(format!("{number}.txt"));
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let paths: Vec<PathBuf> = texts.iter().enumerate().map(write).collect();
+        let corpus = Corpus::open(&paths, options);
+        (folder, corpus)
+    }
+
+    /// All documents, as lines.
+    fn documents(corpus: &Corpus) -> Vec<Vec<String>> {
+        let lines = |number| {
+            let text = corpus.read(number).unwrap();
+            corpus.sentences(&text).map(str::to_owned).collect()
+        };
+        (0..corpus.len() as u32).map(lines).collect()
+    }
+
+    /// What `documents` should be, made from whole texts.
+    fn naive(texts: &[&[u8]], rule: DocumentRule) -> Vec<Vec<String>> {
+        let mut documents = Vec::new();
+        for text in texts {
+            let mut document: Vec<String> = Vec::new();
+            for line in String::from_utf8_lossy(text).split('\n') {
+                let line = line.trim();
+                if !line.is_empty() {
+                    document.push(line.to_owned());
+                } else if rule == DocumentRule::BlankLines {
+                    documents.push(std::mem::take(&mut document));
+                }
+            }
+            documents.push(document);
+        }
+        documents.retain(|document| !document.is_empty());
+        documents
+    }
+
+    const LINES: CorpusOptions = CorpusOptions {
+        sentences: SentenceRule::Lines,
+        documents: DocumentRule::BlankLines,
+        document_limit: 1 << 20,
+    };
+
+    /// Bytes that are often something special.
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        let parts: [&[u8]; 14] = [
+            b"\n",
+            b"\n",
+            b"\n\n",
+            b"\r\n",
+            b" ",
+            b"\t",
+            b"a",
+            b"Bc. D",
+            b"\0",
+            b"\xff",
+            b"\xe2\x80",
+            "é".as_bytes(),
+            "\u{2028}".as_bytes(),
+            "\u{3000}".as_bytes(),
+        ];
+        prop::collection::vec(prop::sample::select(parts.to_vec()), 0..40)
+            .prop_map(|parts| parts.concat())
+    }
+
+    #[test]
+    fn a_document_costs_32_bytes() {
+        assert_eq!(size_of::<Document>(), 32);
+    }
+
+    #[test]
+    fn prose_is_split_and_lines_are_not() {
+        let text = b"One. Two.\nThree\n\n\n  \t\nMr. Four! Five\r\n";
+        let (_folder, corpus) = open_with(&[text], CorpusOptions::default());
+        assert_eq!(
+            documents(&corpus.unwrap()),
+            [vec!["One.", "Two.", "Three"], vec!["Mr. Four!", "Five"]]
+        );
+        let (folder, corpus) = open_with(&[text, b"\n\nSix"], LINES);
+        let corpus = corpus.unwrap();
+        assert_eq!(documents(&corpus)[0], ["One. Two.", "Three"]);
+        let place = |number| (corpus.place(number).0.to_owned(), corpus.place(number).1);
+        assert_eq!(place(1), (folder.path().join("0.txt"), 6));
+        assert_eq!(place(2), (folder.path().join("1.txt"), 3));
+        let report =
+            CorpusReport { files: 2, bytes: 43, lines: 9, documents: 3, cut: 0, invalid_utf8: 0 };
+        assert_eq!(corpus.report(), report);
+    }
+
+    #[test]
+    fn long_documents_are_cut_at_lines_and_long_lines_at_spaces() {
+        let options = CorpusOptions { document_limit: 10, ..LINES };
+        let (_folder, corpus) = open_with(&[b"abc\ndef\nghi\njkl\nmn op qrs tuv\nw"], options);
+        let corpus = corpus.unwrap();
+        assert_eq!(
+            documents(&corpus),
+            [vec!["abc", "def"], vec!["ghi", "jkl"], vec!["mn op qrs"], vec!["tuv", "w"]]
+        );
+        assert_eq!(corpus.report().cut, 3);
+        assert_eq!(corpus.place(3).1, 5);
+        let (folder, corpus) = open_with(&[b"a\n\nb\nc 0123456789\n"], options);
+        let error = corpus.unwrap_err();
+        assert!(matches!(error, DataError::LineTooLong { line: 4, limit: 10, .. }), "{error}");
+        let place = format!("{}:4:", folder.path().join("0.txt").display());
+        assert!(error.to_string().starts_with(&place), "{error}");
+    }
+
+    #[test]
+    fn the_fingerprint_is_of_the_documents_and_the_rules() {
+        let of = |texts: &[&[u8]], options| open_with(texts, options).1.unwrap().fingerprint();
+        let one = of(&[b"a\nb\n\nc\n"], LINES);
+        assert_eq!(one, of(&[b"\n\na\nb\n\n\n", b"c\n"], LINES));
+        for other in [
+            of(&[b"a\nb\n\nd\n"], LINES),
+            of(&[b"a\n\nb\nc\n"], LINES),
+            of(&[b"c\n\na\nb\n"], LINES),
+            of(&[b"a\nb\n\nc\n"], CorpusOptions { sentences: SentenceRule::Split, ..LINES }),
+            of(&[b"a\nb\n\nc\n"], CorpusOptions { documents: DocumentRule::Files, ..LINES }),
+        ] {
+            assert_ne!(one, other);
+        }
+    }
+
+    #[test]
+    fn parts_are_of_the_size_that_was_asked_for() {
+        let text = "x\n\n".repeat(10_000);
+        let (_folder, corpus) = open_with(&[text.as_bytes()], LINES);
+        let corpus = corpus.unwrap();
+        let split = corpus.split(0.02, 1).unwrap();
+        // Five standard deviations of a binomial: 5 * sqrt(10,000 * 0.02 * 0.98).
+        assert!((split.held_out.len() as i64 - 200).abs() < 70, "{}", split.held_out.len());
+        assert_eq!(corpus.split(0.02, 1).unwrap(), split);
+        assert_ne!(corpus.split(0.02, 2).unwrap(), split);
+        assert_eq!(corpus.split(0.0, 1).unwrap().training.len(), 10_000);
+        // More held out is more, not others.
+        let more = corpus.split(0.1, 1).unwrap().held_out;
+        assert!(split.held_out.iter().all(|number| more.binary_search(number).is_ok()));
+    }
+
+    proptest! {
+        #[test]
+        fn documents_are_those_of_the_naive_form(
+            texts in prop::collection::vec(bytes(), 1..4), files in any::<bool>(),
+        ) {
+            let texts: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
+            let rule = if files { DocumentRule::Files } else { DocumentRule::BlankLines };
+            let (_folder, corpus) = open_with(&texts, CorpusOptions { documents: rule, ..LINES });
+            let expected = naive(&texts, rule);
+            if expected.is_empty() {
+                let error = corpus.unwrap_err();
+                prop_assert!(matches!(error, DataError::NoDocuments { .. }), "{}", error);
+                return Ok(());
+            }
+            let corpus = corpus.unwrap();
+            prop_assert_eq!(documents(&corpus), &expected[..]);
+            let replaced: usize =
+                texts.iter().map(|text| String::from_utf8_lossy(text).matches('\u{fffd}').count()).sum();
+            let report = CorpusReport {
+                files: texts.len() as u64,
+                bytes: texts.concat().len() as u64,
+                lines: texts.iter().map(|text| text.split_inclusive(|&b| b == b'\n').count() as u64).sum(),
+                documents: expected.len() as u64,
+                cut: 0,
+                invalid_utf8: replaced as u64,
+            };
+            prop_assert_eq!(corpus.report(), report);
+        }
+
+        /// However short documents must be, no word is lost; or one is longer than a document.
+        #[test]
+        fn cutting_loses_nothing(text in bytes(), limit in 1..20_u32) {
+            let (_folder, corpus) = open_with(&[&text], CorpusOptions { document_limit: limit, ..LINES });
+            // A word and the space behind it have to fit.
+            let words = text.split_inclusive(u8::is_ascii_whitespace);
+            let longest = words.map(<[u8]>::len).max().unwrap_or(0);
+            match corpus {
+                Err(DataError::LineTooLong { .. }) => prop_assert!(longest > limit as usize),
+                Err(DataError::NoDocuments { .. }) => {
+                    prop_assert!(naive(&[&text], DocumentRule::BlankLines).is_empty());
+                }
+                Err(error) => panic!("{error}"),
+                Ok(corpus) => {
+                    prop_assert!(longest <= limit as usize);
+                    prop_assert!(corpus.documents.iter().all(|document| document.bytes <= limit));
+                    let words = |text: &str| -> Vec<String> {
+                        text.split_whitespace().map(str::to_owned).collect()
+                    };
+                    let found = documents(&corpus).concat().join(" ");
+                    prop_assert_eq!(words(&found), words(&String::from_utf8_lossy(&text)));
+                }
+            }
+        }
+    }
+}

@@ -275,4 +275,26 @@ mod tests {
         // 1,000 coins; five standard deviations are 79.
         assert!((i64::from(fronts) - 500).abs() < 80, "{fronts}");
     }
+
+    /// In a document of many sentences of one token all pairs but the last have exactly the
+    /// length that was aimed at.
+    #[test]
+    fn one_document_pass_in_ten_is_short() {
+        let documents = documents(&[&[1; 100]]);
+        let options = InstanceOptions { max_seq_length: 23, short_seq_prob: 0.1 };
+        let mut targets = [0_i64; 21];
+        for seed in 0..4000 {
+            let pairs = pairs(&documents, options, seed);
+            // Random segments may be shorter; of some ten pairs that follow, one is not the last.
+            let following = pairs.iter().filter(|pair| !pair.is_random);
+            targets[following.map(|pair| pair.ids.len() - 3).max().unwrap_or(20)] += 1;
+        }
+        let short = targets[..20].iter().sum::<i64>();
+        // From 2 to 20, and 20 is not short: 0.1 * 18 / 19 of 4000. Five standard deviations of
+        // the binomial are 93; one pass in some hundreds does not show its length.
+        assert!((short - 379).abs() < 93 + 20, "{short}: {targets:?}");
+        // Each length about equally often: 21 times, and the deviation is 4.6.
+        assert!(targets[2..20].iter().all(|&n| (1..48).contains(&n)), "{targets:?}");
+        assert_eq!(targets[..2], [0, 0]);
+    }
 }

@@ -207,3 +207,103 @@ impl Masker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::data::Purpose;
+
+    fn masker(options: MaskingOptions) -> Masker {
+        let vocabulary =
+            ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cat", "dog", "##s", "##ly"];
+        Masker::new(&Tokenizer::from_vocab(vocabulary, <_>::default()).unwrap(), options).unwrap()
+    }
+
+    fn random(seed: u64) -> Random {
+        Random::new(seed, Purpose::Masking, 0, 0)
+    }
+
+    /// Python: `[min(20, max(1, int(round(n * 0.15)))) for n in ...]`.
+    #[test]
+    fn halves_are_rounded_to_the_even_number() {
+        let masker = masker(MaskingOptions::default());
+        for (length, predictions) in [
+            (5, 1),
+            (9, 1),
+            (10, 2),
+            (16, 2),
+            (17, 3),
+            (30, 4),
+            (50, 8),
+            (70, 10),
+            (128, 19),
+            (512, 20),
+        ] {
+            assert_eq!(masker.predictions(length), predictions, "{length}");
+        }
+    }
+
+    #[test]
+    fn special_tokens_are_never_masked_and_all_else_is() {
+        let options = MaskingOptions { probability: 1.0, ..Default::default() };
+        let before = [2, 5, 2, 6, 3, 4, 1, 7, 3];
+        let mut ids = before;
+        let masked = masker(options).mask(&mut ids, &mut random(1));
+        assert_eq!(masked.positions, [1, 3, 5, 6, 7]);
+        assert_eq!(masked.targets, [5, 6, 4, 1, 7]);
+        assert!([0, 2, 4, 8].iter().all(|&place| ids[place] == before[place]));
+        let mut nothing = [2, 3, 3];
+        assert_eq!(masker(options).mask(&mut nothing, &mut random(1)), Masked::default());
+        assert_eq!(nothing, [2, 3, 3]);
+    }
+
+    /// The words are 1-2, 3 and, over the separator, 5-7-8; a segment may begin with a piece.
+    #[test]
+    fn pieces_go_with_the_last_head() {
+        let options = MaskingOptions { whole_words: true, probability: 0.3, ..Default::default() };
+        let before = [2, 5, 7, 6, 3, 5, 3, 7, 8, 3];
+        let whole = masker(options);
+        let mut seen = HashSet::new();
+        for seed in 0..100 {
+            let mut ids = before;
+            seen.insert(whole.mask(&mut ids, &mut random(seed)).positions);
+        }
+        // Three of ten: two words of two and one, or one of three.
+        let expected = [vec![1, 2, 3], vec![5, 7, 8]].map(HashSet::from_iter);
+        assert!(
+            seen.iter().all(|positions| {
+                expected.contains(&positions.iter().copied().collect::<HashSet<u32>>())
+            }),
+            "{seen:?}"
+        );
+        assert_eq!(seen.len(), 2);
+        // A word of three does not fit into one, and there may be no other.
+        let one = MaskingOptions { max_predictions: 1, ..options };
+        let mut ids = [2, 7, 8, 3, 7, 3];
+        assert_eq!(masker(one).mask(&mut ids, &mut random(1)), Masked::default());
+    }
+
+    #[test]
+    fn static_versions_take_turns() {
+        let draws = |masking: Masking| (0..5).map(|epoch| masking.draw(epoch)).collect::<Vec<_>>();
+        assert_eq!(draws(Masking::Dynamic), [0, 1, 2, 3, 4]);
+        assert_eq!(draws(Masking::Static { duplicates: 2 }), [0, 1, 0, 1, 0]);
+        assert_eq!(draws(Masking::Static { duplicates: 1 }), [0; 5]);
+    }
+
+    /// Ids as only an attacker gives them are refused before anything is counted.
+    #[test]
+    fn absurd_vocabularies_are_refused() {
+        let json = r###"{"model": {"type": "WordPiece", "unk_token": "[UNK]",
+            "continuing_subword_prefix": "##", "max_input_chars_per_word": 100,
+            "vocab": {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "[MASK]": 4294967295}},
+            "normalizer": {"type": "BertNormalizer", "clean_text": true, "lowercase": true,
+            "handle_chinese_chars": true, "strip_accents": null},
+            "pre_tokenizer": {"type": "BertPreTokenizer"}}"###;
+        let tokenizer = Tokenizer::from_json_str(json).unwrap();
+        let error = Masker::new(&tokenizer, MaskingOptions::default()).unwrap_err();
+        assert!(matches!(error, DataError::VocabularyTooLarge { .. }), "{error}");
+    }
+}
