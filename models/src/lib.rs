@@ -4,6 +4,7 @@
 //! - [`FillMask`]: words for `[MASK]`
 //! - [`bert`]: the model itself, token by token: embeddings, layers, pooler, heads
 //! - [`checkpoint`]: safetensors files, the names of tensors in them, what became of each
+//! - [`data`]: from raw text to batches for pre-training
 //! - [`sentence`]: the files around the encoder in a folder of sentence-transformers
 //! - [`train`]: what is kept of training runs
 //! - `hub`, with the feature of that name: models by their names, cached or downloaded
@@ -27,6 +28,7 @@
 
 pub mod bert;
 pub mod checkpoint;
+pub mod data;
 mod error;
 mod files;
 #[cfg(feature = "hub")]

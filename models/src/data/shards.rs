@@ -1,0 +1,252 @@
+//! Shards: a few hundred documents of an epoch, made into masked sequences.
+//!
+//! What a shard holds is a function of its epoch and its number, whoever asks when. One thread in
+//! the background makes the shard that comes next.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use ferrite_tokenizer::{EncodeOptions, Encoding, Scratch, Tokenizer};
+
+use super::batches::PretrainingOptions;
+use super::corpus::Corpus;
+use super::error::DataError;
+use super::fingerprint::{Fingerprint, Hasher};
+use super::instances::{Instance, InstanceOptions, Pairing, TokenizedDocument};
+use super::masking::{Masked, Masker, Masking};
+use super::random::{Purpose, Random};
+
+/// The draw of the documents that are held out: an epoch that training never has.
+const HELD_OUT_DRAW: u64 = u64::MAX;
+
+/// One of the two parts of a corpus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Training,
+    HeldOut,
+}
+
+/// A sequence with its masks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct MaskedInstance {
+    /// Masked tokens are masked here.
+    pub(super) instance: Instance,
+    pub(super) masked: Masked,
+}
+
+/// All shards of a part of a corpus.
+#[derive(Debug)]
+pub(super) struct Shards {
+    corpus: Arc<Corpus>,
+    tokenizer: Arc<Tokenizer>,
+    masker: Masker,
+    options: PretrainingOptions,
+    part: Part,
+    /// The part's documents, ascending.
+    documents: Vec<u32>,
+    /// The last order that was asked for, and its draw: the shards of an epoch have one order.
+    order: Mutex<Option<(u64, Arc<[u32]>)>>,
+    fingerprint: Fingerprint,
+}
+
+impl Shards {
+    pub(super) fn new(
+        corpus: Arc<Corpus>,
+        tokenizer: Arc<Tokenizer>,
+        options: PretrainingOptions,
+        part: Part,
+    ) -> Result<Shards, DataError> {
+        check(&options)?;
+        let masker = Masker::new(&tokenizer, options.masking)?;
+        let split = corpus.split(options.held_out, options.seed)?;
+        let documents = match part {
+            Part::Training => split.training,
+            Part::HeldOut => split.held_out,
+        };
+        if documents.is_empty() {
+            let (held_out, documents) = (options.held_out, corpus.len());
+            return Err(DataError::EmptyPart { part: "held out", held_out, documents });
+        }
+        let fingerprint = fingerprint(&corpus, &tokenizer, &options, part);
+        let order = Mutex::default();
+        Ok(Shards { corpus, tokenizer, masker, options, part, documents, order, fingerprint })
+    }
+
+    /// The number of shards of an epoch: as few as have at most `shard_documents` each.
+    pub(super) fn count(&self) -> u64 {
+        self.documents.len().div_ceil(self.options.shard_documents as usize) as u64
+    }
+
+    pub(super) fn documents(&self) -> usize {
+        self.documents.len()
+    }
+
+    pub(super) fn part(&self) -> Part {
+        self.part
+    }
+
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// The sequences of a shard, in the order in which they are used. If `stop` becomes true
+    /// meanwhile, there may be none.
+    pub(super) fn make(
+        &self,
+        epoch: u64,
+        shard: u64,
+        stop: &AtomicBool,
+    ) -> Result<Vec<MaskedInstance>, DataError> {
+        let draw = match self.part {
+            Part::Training => self.options.masking.masking.draw(epoch),
+            Part::HeldOut => HELD_OUT_DRAW,
+        };
+        let order = self.order(draw);
+        // All shards have the same number of documents, or one more: a last shard of a few left
+        // over would have nobody to draw random segments from.
+        let bound = |shard: u64| {
+            (u128::from(shard) * order.len() as u128 / u128::from(self.count())) as usize
+        };
+        let mut documents = Vec::new();
+        for &number in &order[bound(shard)..bound(shard + 1)] {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(Vec::new());
+            }
+            documents.push(self.tokenize(number)?);
+        }
+        documents.retain(|document| !document.is_empty());
+        let (cls, sep) = (self.masker.cls(), self.masker.sep());
+        let options = self.options.instances;
+        let pairing = Pairing { documents: &documents, options, cls, sep };
+        let seed = self.options.seed;
+        let instances = pairing.instances(&mut Random::new(seed, Purpose::Instances, draw, shard));
+        let mut random = Random::new(seed, Purpose::Masking, draw, shard);
+        let mask = |mut instance: Instance| {
+            let masked = self.masker.mask(&mut instance.ids, &mut random);
+            MaskedInstance { instance, masked }
+        };
+        Ok(instances.into_iter().map(mask).collect())
+    }
+
+    /// The order of the documents in a draw: four bytes for each.
+    fn order(&self, draw: u64) -> Arc<[u32]> {
+        // What is poisoned is as good as before: it is replaced as a whole.
+        let mut last = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((drawn, order)) if *drawn == draw => Arc::clone(order),
+            _ => {
+                let mut order: Arc<[u32]> = self.documents.as_slice().into();
+                let mut random = Random::new(self.options.seed, Purpose::Order, draw, 0);
+                random.shuffle(Arc::make_mut(&mut order));
+                *last = Some((draw, Arc::clone(&order)));
+                order
+            }
+        }
+    }
+
+    fn tokenize(&self, number: u32) -> Result<TokenizedDocument, DataError> {
+        let text = self.corpus.read(number)?;
+        let options = EncodeOptions { add_special_tokens: false, ..EncodeOptions::default() };
+        let (mut encoding, mut scratch) = (Encoding::default(), Scratch::new());
+        let mut document = TokenizedDocument::default();
+        for sentence in self.corpus.sentences(&text) {
+            let encoded =
+                self.tokenizer.encode_into(sentence, None, &options, &mut encoding, &mut scratch);
+            encoded.map_err(|source| {
+                let (path, line) = self.corpus.place(number);
+                DataError::Tokenizer { path: path.to_owned(), line, source }
+            })?;
+            document.push(&encoding.ids);
+        }
+        Ok(document)
+    }
+}
+
+fn check(options: &PretrainingOptions) -> Result<(), DataError> {
+    let invalid =
+        |option, expected, found| Err(DataError::InvalidOption { option, expected, found });
+    let InstanceOptions { max_seq_length, short_seq_prob } = options.instances;
+    // Lengths and rows are numbers of 32 bits.
+    if !(InstanceOptions::SHORTEST..=1 << 20).contains(&max_seq_length) {
+        return invalid("max_seq_length", "a number from 5 to 2^20", max_seq_length.to_string());
+    }
+    if !(0.0..=1.0).contains(&short_seq_prob) {
+        return invalid("short_seq_prob", "a fraction from 0 to 1", short_seq_prob.to_string());
+    }
+    if options.shard_documents == 0 {
+        return invalid("shard_documents", "a number above 0", "0".to_owned());
+    }
+    Ok(())
+}
+
+/// Of all that decides what the shards hold; the size of batches is not of it.
+fn fingerprint(
+    corpus: &Corpus,
+    tokenizer: &Tokenizer,
+    options: &PretrainingOptions,
+    part: Part,
+) -> Fingerprint {
+    let PretrainingOptions { seed, held_out, shard_documents, batch: _, instances, masking } =
+        options;
+    let mut hasher = Hasher::new();
+    hasher.number(corpus.fingerprint().0);
+    hasher.number(match part {
+        Part::Training => 0,
+        Part::HeldOut => 1,
+    });
+    hasher.number(*seed);
+    hasher.number(held_out.to_bits());
+    hasher.number(u64::from(*shard_documents));
+    hasher.number(instances.max_seq_length as u64);
+    hasher.number(instances.short_seq_prob.to_bits());
+    hasher.number(masking.probability.to_bits());
+    hasher.number(masking.max_predictions as u64);
+    hasher.number(u64::from(masking.whole_words));
+    hasher.number(match masking.masking {
+        Masking::Dynamic => 0,
+        Masking::Static { duplicates } => u64::from(duplicates),
+    });
+    for id in 0..tokenizer.vocab_size() as u32 {
+        hasher.text(tokenizer.id_to_token(id).unwrap_or_default());
+    }
+    hasher.finish()
+}
+
+/// A shard that is being made on a thread of its own. Dropped, it is given up.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) epoch: u64,
+    pub(super) shard: u64,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Result<Vec<MaskedInstance>, DataError>>>,
+}
+
+impl Pending {
+    pub(super) fn new(shards: Arc<Shards>, epoch: u64, shard: u64) -> Pending {
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&stop);
+        let thread = thread::Builder::new()
+            .name("pre-training data".to_owned())
+            .spawn(move || shards.make(epoch, shard, &seen))
+            // Without a thread it is made when it is wanted.
+            .ok();
+        Pending { epoch, shard, stop, thread }
+    }
+
+    /// Waits for the shard; `None` if there was no thread to make it.
+    pub(super) fn wait(mut self) -> Option<Result<Vec<MaskedInstance>, DataError>> {
+        let made = self.thread.take()?.join();
+        Some(made.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // The result is not wanted, nor is a panic: nobody relies on what it would have made.
+            drop(thread.join());
+        }
+    }
+}

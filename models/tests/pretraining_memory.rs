@@ -1,0 +1,70 @@
+//! A corpus may be larger than memory: what is held is an index and two shards. Its own process,
+//! whose memory is counted on all threads.
+
+mod pretraining_common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ferrite_models::data::{Corpus, CorpusOptions, PretrainingBatches, PretrainingOptions};
+use pretraining_common::{Files, tokenizer};
+
+struct Counting;
+
+static NOW: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call goes to the system's allocator unchanged; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let now = NOW.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
+        PEAK.fetch_max(now, Ordering::Relaxed);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        NOW.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const DOCUMENTS: usize = 10_000;
+
+#[test]
+fn ten_thousand_documents_are_an_index() {
+    let document = "the cat sat. The dog ran.\n".repeat(80) + "\n";
+    let text = document.repeat(DOCUMENTS);
+    let bytes = text.len();
+    let files = Files::new([text]);
+    let tokenizer = tokenizer(["the", "cat", "dog", "sat", "ran", "."]);
+
+    let before = NOW.load(Ordering::Relaxed);
+    PEAK.store(before, Ordering::Relaxed);
+    let corpus = Arc::new(Corpus::open(&files.paths, CorpusOptions::default()).unwrap());
+    assert_eq!(corpus.len(), DOCUMENTS);
+    let index = NOW.load(Ordering::Relaxed) - before;
+    let opening = PEAK.load(Ordering::Relaxed) - before;
+    println!("{bytes} bytes of text, {index} held, {opening} while it was read");
+    assert!(index < DOCUMENTS * 32 + 4096, "{index}");
+    // A list that grows is there twice, three times in size; and buffers.
+    assert!(opening < DOCUMENTS * 32 * 4 + (1 << 18), "{opening}");
+
+    let options = PretrainingOptions { shard_documents: 64, ..Default::default() };
+    let mut batches = PretrainingBatches::new(corpus, tokenizer, options).unwrap();
+    PEAK.store(NOW.load(Ordering::Relaxed), Ordering::Relaxed);
+    let mut shards = 0;
+    while shards < 8 {
+        batches.next().unwrap().unwrap();
+        shards = batches.position().shard;
+    }
+    let running = PEAK.load(Ordering::Relaxed) - before;
+    println!("{running} in use during {shards} shards");
+    // A shard is 64 * 560 tokens, some 300 KB as tokens and twice that as sequences.
+    assert!(running < bytes / 4, "{running} of {bytes}");
+}
