@@ -27,7 +27,25 @@ pub struct CrossEntropy {
     pub correct: usize,
 }
 
+impl std::ops::AddAssign for CrossEntropy {
+    fn add_assign(&mut self, other: CrossEntropy) {
+        self.loss += other.loss;
+        self.counted += other.counted;
+        self.correct += other.correct;
+    }
+}
+
 impl CrossEntropy {
+    /// The mean loss of the rows that count; NaN if there is none.
+    pub fn mean(&self) -> f64 {
+        self.loss / self.counted as f64
+    }
+
+    /// The part of the rows that count whose target has the largest logit; NaN if there is none.
+    pub fn accuracy(&self) -> f64 {
+        self.correct as f64 / self.counted as f64
+    }
+
     /// The sum over rows, in their order.
     fn of(rows: &[Row]) -> CrossEntropy {
         rows.iter().fold(CrossEntropy::default(), |sum, row| CrossEntropy {

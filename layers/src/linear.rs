@@ -162,12 +162,7 @@ impl Linear {
     /// # Panics
     /// As there.
     #[track_caller]
-    pub fn backward_input(
-        &self,
-        dy: Mat<'_>,
-        dx: InputGradient<'_>,
-        scratch: &mut LinearScratch,
-    ) {
+    pub fn backward_input(&self, dy: Mat<'_>, dx: InputGradient<'_>, scratch: &mut LinearScratch) {
         let transposed = self.transposed.as_ref().expect("a layer that is trained");
         let (epilogue, dx) = match dx {
             InputGradient::Unused => return,

@@ -1,6 +1,8 @@
 //! One layer of the encoder.
 
-use ferrite_kernels::{Activations, Arithmetic, Dropout, Mat, Matrix, Segments, elementwise, share_rows};
+use ferrite_kernels::{
+    Activations, Arithmetic, Dropout, Mat, Matrix, Segments, elementwise, share_rows,
+};
 use ferrite_layers::{
     AttentionBackwardScratch, AttentionCache, FeedForward, FeedForwardCache, FeedForwardScratch,
     FeedForwardTape, InputGradient, LayerNorm, LinearScratch, SelfAttention,
@@ -133,13 +135,27 @@ impl Block {
         let da = InputGradient::Add(d.view_mut());
         let parts = (hidden, &mut *linear);
         self.feed_forward.backward(a.values(), feed_forward, dy, da, gradients.feed_forward, parts);
-        self.attention_norm.backward(attention_sum.view(), d.view(), d_sum.view_mut(), attention_norm);
+        self.attention_norm.backward(
+            attention_sum.view(),
+            d.view(),
+            d_sum.view_mut(),
+            attention_norm,
+        );
         let dy = self.dropped(dropouts.at(Place::AttentionOutput(layer)), d_sum, d_dropped);
         copy(d_sum.view(), d);
         let dx = InputGradient::Add(d.view_mut());
         let weights = dropouts.at(Place::AttentionWeights(layer));
         let (x, parts) = (x.values(), (heads, linear));
-        self.attention.backward(x, sequences, weights, attention, dy, dx, gradients.attention, parts);
+        self.attention.backward(
+            x,
+            sequences,
+            weights,
+            attention,
+            dy,
+            dx,
+            gradients.attention,
+            parts,
+        );
     }
 
     /// `y = x + D(y)`.
@@ -149,7 +165,8 @@ impl Block {
             dropout.apply(level, y.view_mut());
         }
         share_rows(y.view_mut(), |first, mut y| {
-            (0..y.rows()).for_each(|row| elementwise::add(level, y.row_mut(row), x.row(first + row)));
+            (0..y.rows())
+                .for_each(|row| elementwise::add(level, y.row_mut(row), x.row(first + row)));
         });
     }
 

@@ -10,8 +10,8 @@ use ferrite_tokenizer::Tokenizer;
 
 use super::config::HIDDEN_ACTS;
 use super::{
-    Batch, BertConfig, Block, ClassifierHead, Encoder, HiddenAct, MaskedLmHead, NextSentenceHead, Part, Pooler,
-    Trace, Workspace,
+    Batch, BertConfig, Block, ClassifierHead, Encoder, HiddenAct, MaskedLmHead, NextSentenceHead,
+    Part, Pooler, Trace, Workspace,
 };
 use crate::checkpoint::{Checkpoint, Names};
 use crate::error::Error;

@@ -2,8 +2,8 @@
 //! forward and backward through all of it.
 
 use ferrite_kernels::{
-    Arithmetic, CrossEntropy, Dropout, Mat, Matrix, Precision, crew, cross_entropy, cross_entropy_loss,
-    flush_denormals, scatter_add, share_rows,
+    Arithmetic, CrossEntropy, Dropout, Mat, Matrix, Precision, crew, cross_entropy,
+    cross_entropy_loss, flush_denormals, scatter_add, share_rows,
 };
 use ferrite_layers::{
     Activations, BertEmbeddings, Embedding, FeedForward, FeedForwardCache, InputGradient,
@@ -91,9 +91,8 @@ impl Bert {
         let activation = activation_of(&config, "config.json".as_ref())?;
         let of = parameters.shared(&config, parts);
         let linear = |of: LinearOf<Shared<'_>>| Linear::trainable(arithmetic, of.weight, of.bias);
-        let head = |of: LinearOf<Shared<'_>>| {
-            Linear::trainable(arithmetic.level(), of.weight, of.bias)
-        };
+        let head =
+            |of: LinearOf<Shared<'_>>| Linear::trainable(arithmetic.level(), of.weight, of.bias);
         let norm = |of: NormOf<Shared<'_>>| {
             let (gamma, beta) = (of.gamma.to_vec(), of.beta.to_vec());
             LayerNorm::new(arithmetic.level(), gamma, beta, config.layer_norm_eps)
@@ -145,7 +144,8 @@ impl Bert {
     pub fn update(&mut self, parameters: &Parameters) {
         let parts = self.parts();
         let of = parameters.shared(&self.config, &parts);
-        let linear = |layer: &mut Linear, of: LinearOf<Shared<'_>>| layer.update(of.weight, of.bias);
+        let linear =
+            |layer: &mut Linear, of: LinearOf<Shared<'_>>| layer.update(of.weight, of.bias);
         let norm = |layer: &mut LayerNorm, of: NormOf<Shared<'_>>| layer.update(of.gamma, of.beta);
         let EmbeddingsOf { token, position, segment, norm: of_norm } = of.embeddings;
         let embeddings = &mut self.encoder.embeddings;
@@ -214,10 +214,12 @@ impl Bert {
         assert_eq!(targets.positions.len(), targets.words.len(), "masked positions and words");
         assert_eq!(targets.next_sentence.len(), batch.len(), "sequences and their targets");
         let of = gradients.exclusive(&self.config, &Part::PRETRAINING);
-        crew(|| flush_denormals(|| {
-            self.forward_taped(batch, dropouts, tape);
-            Ok(self.pretraining_backward(batch, targets, weights, dropouts, tape, of))
-        }))
+        crew(|| {
+            flush_denormals(|| {
+                self.forward_taped(batch, dropouts, tape);
+                Ok(self.pretraining_backward(batch, targets, weights, dropouts, tape, of))
+            })
+        })
     }
 
     fn pretraining_backward(
@@ -290,10 +292,12 @@ impl Bert {
         self.check(batch)?;
         assert_eq!(labels.len(), batch.len(), "sequences and their labels");
         let of = gradients.exclusive(&self.config, &self.parts());
-        crew(|| flush_denormals(|| {
-            self.forward_taped(batch, dropouts, tape);
-            Ok(self.classification_backward(batch, labels, weight, dropouts, tape, of))
-        }))
+        crew(|| {
+            flush_denormals(|| {
+                self.forward_taped(batch, dropouts, tape);
+                Ok(self.classification_backward(batch, labels, weight, dropouts, tape, of))
+            })
+        })
     }
 
     fn classification_backward(

@@ -19,6 +19,8 @@ pub enum Purpose {
     Instances,
     /// Masked words; one stream a shard.
     Masking,
+    /// The parameters that a training begins with; one stream a tensor.
+    Weights,
 }
 
 impl Purpose {
@@ -29,6 +31,7 @@ impl Purpose {
             Purpose::Order => 2,
             Purpose::Instances => 3,
             Purpose::Masking => 4,
+            Purpose::Weights => 5,
         }
     }
 }

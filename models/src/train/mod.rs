@@ -1,5 +1,46 @@
-//! Training runs, and what is kept of them.
+//! Training: from parameters and batches to better parameters, and what is kept of a run.
 //!
+//! - [`Trainer`]: one step after the other, on batches of the caller's own
+//! - [`Optimizer`], [`Schedule`]: what a step does with its gradients
+//! - [`initialize`]: the parameters of a model that has learnt nothing yet
 //! - [`store`]: checkpoints that survive a power cut
+//!
+//! Steps of pre-training on one's own batches:
+//!
+//! ```
+//! use ferrite_models::bert::{Batch, BertConfig, Part};
+//! use ferrite_models::data::PretrainingBatch;
+//! use ferrite_models::kernels::Level;
+//! use ferrite_models::train::{Trainer, TrainerOptions, initialize};
+//!
+//! let config = BertConfig::from_json_str(
+//!     r#"{"vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+//!         "intermediate_size": 32, "max_position_embeddings": 16, "hidden_dropout_prob": 0.0}"#,
+//! )?;
+//! let parameters = initialize(&config, &Part::PRETRAINING, 1);
+//! let options = TrainerOptions::new(1e-2, 30);
+//! let mut trainer = Trainer::new(Level::current(), config, &Part::PRETRAINING, parameters, options)?;
+//! // [CLS] 7 [MASK] 9 [SEP] 11 [SEP], where token 2 was 8 and the second part follows the first.
+//! let batch = PretrainingBatch {
+//!     batch: { let mut b = Batch::default(); b.push(&[2, 7, 4, 9, 3, 11, 3], Some(&[0, 0, 0, 0, 0, 1, 1])); b },
+//!     positions: vec![2],
+//!     targets: vec![8],
+//!     next_sentence: vec![0],
+//! };
+//! let losses: Vec<f64> = (0..30)
+//!     .map(|_| Ok(trainer.pretrain_step(&[batch.clone()])?.loss.masked.mean()))
+//!     .collect::<Result<_, ferrite_models::Error>>()?;
+//! assert!(losses[29] < losses[0] / 2.0);
+//! # Ok::<(), ferrite_models::Error>(())
+//! ```
 
+mod initialize;
+mod optimizer;
+mod schedule;
 pub mod store;
+mod trainer;
+
+pub use initialize::initialize;
+pub use optimizer::{Optimizer, OptimizerOptions, Update};
+pub use schedule::{Schedule, ScheduleShape};
+pub use trainer::{Step, Trainer, TrainerOptions};
