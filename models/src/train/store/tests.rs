@@ -421,8 +421,8 @@ fn a_power_cut_after_any_change_leaves_the_old_or_the_new_one() {
                 "{count}, {trial}: {found}, {sure} is safe"
             );
             newest[(found - sure) as usize] += 1;
-            // And the run goes on.
-            if trial == 2 {
+            // And the run goes on. On the real disk, whose syncs take their time.
+            if trial == 2 && count % 8 == 0 {
                 save_step(&System, &root, found + 1).unwrap();
                 assert_eq!(latest_step(&root), Some(found + 1));
             }
