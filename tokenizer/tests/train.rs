@@ -3,12 +3,17 @@
 
 mod common;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 
-use common::{Rng, SENTENCES, WORDS};
+use common::{Rng, SENTENCES, WORDS, random_text, vocab};
 use ferrite_tokenizer::train::{FILES, PairScore, Stop, Trained};
 use ferrite_tokenizer::{EncodeOptions, Error, Tokenizer, TrainerOptions, WordPieceTrainer};
+use tokenizers::normalizers::BertNormalizer;
+use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
+use tokenizers::{
+    NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer,
+};
 
 /// Lines of words with endings, some of them with accents or ideographs, punctuated.
 fn corpus(lines: usize) -> Vec<String> {
@@ -269,5 +274,75 @@ fn large_vocabularies_are_made_at_once() {
         let trained = train(options(20_000, score), &text);
         assert_eq!(trained.tokens().len(), 20_000);
         assert_eq!(trained.summary().distinct_words, 200_000);
+    }
+}
+
+/// The words of a line as the `tokenizers` crate has them.
+fn reference_words(line: &str, lowercase: bool) -> Vec<String> {
+    let mut line = NormalizedString::from(line);
+    BertNormalizer::new(true, true, None, lowercase).normalize(&mut line).expect("normalised");
+    let mut line = PreTokenizedString::from(line);
+    BertPreTokenizer.pre_tokenize(&mut line).expect("split");
+    let words = line.get_splits(OffsetReferential::Original, OffsetType::Byte).into_iter();
+    words.map(|(word, _, _)| word.to_owned()).collect()
+}
+
+#[test]
+fn words_and_characters_are_those_of_the_tokenizers_crate() {
+    let (vocab, mut rng) = (vocab(), Rng(5));
+    let mut lines: Vec<String> = (0..20_000).map(|_| random_text(&mut rng, &vocab)).collect();
+    lines.extend(corpus(1000));
+    for lowercase in [true, false] {
+        let mut words: BTreeMap<String, u64> = BTreeMap::new();
+        let mut long = 0;
+        for word in lines.iter().flat_map(|line| reference_words(line, lowercase)) {
+            if word.chars().count() > 100 {
+                long += 1;
+            } else {
+                *words.entry(word).or_default() += 1;
+            }
+        }
+        let characters: BTreeSet<char> = words.keys().flat_map(|word| word.chars()).collect();
+        let inside: BTreeSet<char> = words.keys().flat_map(|word| word.chars().skip(1)).collect();
+        let options = TrainerOptions {
+            lowercase,
+            min_frequency: u64::MAX,
+            limit_alphabet: usize::MAX,
+            ..options(1 << 20, PairScore::Count)
+        };
+        // A line of these may have line breaks in it; they end words all the same.
+        let trained = train(options, &lines.join("\n"));
+        let summary = trained.summary();
+        assert_eq!(summary.words, words.values().sum::<u64>());
+        assert_eq!((summary.distinct_words, summary.long_words), (words.len(), long));
+        let expected = characters.iter().map(char::to_string);
+        let expected: Vec<_> = expected.chain(inside.iter().map(|c| format!("##{c}"))).collect();
+        assert_eq!(trained.tokens()[5..], expected);
+    }
+}
+
+#[test]
+fn the_bound_on_memory_is_the_same_at_any_number_of_threads() {
+    let lines = corpus(3000);
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("few");
+        let options = TrainerOptions { max_words: 1000, ..options(500, PairScore::Count) };
+        let mut trainer = WordPieceTrainer::new(options).expect("valid");
+        pool.install(|| {
+            for part in lines.chunks(500) {
+                trainer.feed("part", part.join("\n").as_bytes()).expect("UTF-8");
+                assert!(trainer.distinct_words() <= 1000);
+            }
+        });
+        trainer.train(|_| ()).expect("has words")
+    };
+    let expected = run(1);
+    assert!(expected.summary().dropped_words > 1000);
+    // What is frequent is not touched by it.
+    assert!(expected.tokens().contains(&"the".to_owned()));
+    for threads in [2, 3, 5] {
+        let found = run(threads);
+        assert_eq!(found.tokens(), expected.tokens());
+        assert_eq!(found.summary(), expected.summary());
     }
 }

@@ -30,7 +30,7 @@
 //! ```
 //! use ferrite_tokenizer::{EncodeOptions, TrainerOptions, WordPieceTrainer};
 //!
-//! let options = TrainerOptions { vocab_size: 24, ..TrainerOptions::default() };
+//! let options = TrainerOptions { vocab_size: 25, ..TrainerOptions::default() };
 //! let mut trainer = WordPieceTrainer::new(options)?;
 //! trainer.count("low low low lower lower newest newest newest widest widest");
 //! let trained = trainer.train(|_| ())?;
