@@ -440,6 +440,13 @@ mod tests {
         assert_eq!(corpus.split(0.02, 1).unwrap(), split);
         assert_ne!(corpus.split(0.02, 2).unwrap(), split);
         assert_eq!(corpus.split(0.0, 1).unwrap().training.len(), 10_000);
+        // A part of which nothing is left is an error, whoever wants the other.
+        for (held_out, empty) in [(1e-9, "held out"), (1.0 - 1e-9, "for training")] {
+            match corpus.split(held_out, 1).unwrap_err() {
+                DataError::EmptyPart { part, documents: 10_000, .. } => assert_eq!(part, empty),
+                error => panic!("{error}"),
+            }
+        }
         // More held out is more, not others.
         let more = corpus.split(0.1, 1).unwrap().held_out;
         assert!(split.held_out.iter().all(|number| more.binary_search(number).is_ok()));
