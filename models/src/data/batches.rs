@@ -17,7 +17,7 @@ use crate::bert::Batch;
 /// How much a batch holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BatchSize {
-    /// This many sequences, at least 1.
+    /// This many sequences, at least 1, and not so many that their tokens may be 2^32.
     Sequences(usize),
     /// As many sequences as follow one another and have at most this many tokens together; at least
     /// `max_seq_length`. Batches have no padding, so that all of them are nearly of one cost.
@@ -52,6 +52,40 @@ impl Default for PretrainingOptions {
             batch: BatchSize::Sequences(32),
             instances: InstanceOptions::default(),
             masking: MaskingOptions::default(),
+        }
+    }
+}
+
+impl PretrainingOptions {
+    /// Refuses what cannot be, but for what [`Masker`](super::Masker) and
+    /// [`Corpus::split`] refuse.
+    pub(super) fn check(&self) -> Result<(), DataError> {
+        let invalid = |option, expected, found: String| {
+            Err(DataError::InvalidOption { option, expected, found })
+        };
+        let InstanceOptions { max_seq_length, short_seq_prob } = self.instances;
+        if !(InstanceOptions::SHORTEST..=1 << 20).contains(&max_seq_length) {
+            let expected = "a number from 5 to 2^20";
+            return invalid("max_seq_length", expected, max_seq_length.to_string());
+        }
+        if !(0.0..=1.0).contains(&short_seq_prob) {
+            return invalid("short_seq_prob", "a fraction from 0 to 1", short_seq_prob.to_string());
+        }
+        if self.shard_documents == 0 {
+            return invalid("shard_documents", "a number above 0", "0".to_owned());
+        }
+        // Rows are numbers of 32 bits.
+        let limit = u32::MAX as usize;
+        match self.batch {
+            BatchSize::Sequences(n) if !(1..=limit / max_seq_length).contains(&n) => {
+                let expected = "a number from 1 to 2^32 / max_seq_length";
+                invalid("sequences of a batch", expected, n.to_string())
+            }
+            BatchSize::Tokens(n) if !(max_seq_length..=limit).contains(&n) => {
+                let expected = "a number from max_seq_length to 2^32 - 1";
+                invalid("tokens of a batch", expected, n.to_string())
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -154,20 +188,10 @@ impl PretrainingBatches {
         tokenizer: Arc<Tokenizer>,
         options: PretrainingOptions,
     ) -> Result<PretrainingBatches, DataError> {
-        let longest = options.instances.max_seq_length;
-        let (option, expected, found) = match options.batch {
-            BatchSize::Sequences(0) => ("sequences of a batch", "a number above 0", 0),
-            BatchSize::Tokens(tokens) if tokens < longest || tokens > u32::MAX as usize => {
-                ("tokens of a batch", "a number from max_seq_length to 2^32 - 1", tokens)
-            }
-            _ => {
-                let shards = Arc::new(Shards::new(corpus, tokenizer, options, part)?);
-                let (size, epoch, shard, instance) = (options.batch, 0, 0, 0);
-                let (current, pending) = (None, None);
-                return Ok(Self { shards, size, epoch, shard, instance, current, pending });
-            }
-        };
-        Err(DataError::InvalidOption { option, expected, found: found.to_string() })
+        let shards = Arc::new(Shards::new(corpus, tokenizer, options, part)?);
+        let (size, epoch, shard, instance) = (options.batch, 0, 0, 0);
+        let (current, pending) = (None, None);
+        Ok(PretrainingBatches { shards, size, epoch, shard, instance, current, pending })
     }
 
     /// Where the next batch begins. That is all there is to save: see

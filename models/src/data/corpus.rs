@@ -4,12 +4,12 @@
 //! is, and a hash of it. The text is read again, one document at a time, when it is wanted, so
 //! that a corpus may be larger than memory; a file that has changed meanwhile is found out.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::error::DataError;
 use super::fingerprint::{Fingerprint, Hasher};
+use super::lines::Lines;
 use super::random::{Purpose, Random};
 use super::sentences::SentenceRule;
 use crate::files;
@@ -248,8 +248,8 @@ impl Index {
         let mut lines = Lines::open(path, self.options.document_limit)?;
         let mut document: Option<Document> = None;
         while let Some(line) = lines.next_piece()? {
-            let (is_blank, invalid) = look_at(line.bytes);
-            self.report.invalid_utf8 += invalid;
+            let is_blank = line.is_blank();
+            self.report.invalid_utf8 += line.invalid_utf8();
             if is_blank && line.is_whole && self.options.documents == DocumentRule::BlankLines {
                 self.end(path, document.take())?;
                 continue;
@@ -275,9 +275,9 @@ impl Index {
             open.hash.bytes(line.bytes);
         }
         self.end(path, document)?;
-        self.report.bytes += lines.offset;
-        self.report.lines += lines.number - u64::from(lines.line_begins);
-        self.files.push(TextFile { path: path.to_owned(), bytes: lines.offset });
+        self.report.bytes += lines.bytes();
+        self.report.lines += lines.lines();
+        self.files.push(TextFile { path: path.to_owned(), bytes: lines.bytes() });
         Ok(())
     }
 
@@ -290,93 +290,6 @@ impl Index {
             self.documents.push(document);
         }
         Ok(())
-    }
-}
-
-/// Whether a line is blank, and at how many places it is not UTF-8.
-fn look_at(line: &[u8]) -> (bool, u64) {
-    match std::str::from_utf8(line) {
-        Ok(text) => (text.trim_start().is_empty(), 0),
-        Err(_) => {
-            let chunks = line.utf8_chunks();
-            (false, chunks.filter(|chunk| !chunk.invalid().is_empty()).count() as u64)
-        }
-    }
-}
-
-/// The lines of a file, those longer than a limit in pieces.
-struct Lines<'a> {
-    path: &'a Path,
-    reader: BufReader<File>,
-    limit: u32,
-    /// The last piece, and what was read of the next one.
-    buffer: Vec<u8>,
-    /// The bytes of the last piece.
-    piece: usize,
-    /// Where the next piece begins, and in which line, from 1.
-    offset: u64,
-    number: u64,
-    /// Whether the next piece begins its line.
-    line_begins: bool,
-}
-
-/// A line with its end, or a piece of one.
-struct Line<'a> {
-    bytes: &'a [u8],
-    offset: u64,
-    number: u64,
-    is_whole: bool,
-}
-
-impl<'a> Lines<'a> {
-    fn open(path: &'a Path, limit: u32) -> Result<Lines<'a>, DataError> {
-        let (file, _) = files::open(path)?;
-        let reader = BufReader::with_capacity(1 << 16, file);
-        let (buffer, piece, offset, number) = (Vec::new(), 0, 0, 1);
-        Ok(Lines { path, reader, limit, buffer, piece, offset, number, line_begins: true })
-    }
-
-    /// The next line or, of a line of more than `limit` bytes, the next piece: up to and with the
-    /// last space in as many bytes. Pieces end behind ASCII, and so split no character.
-    fn next_piece(&mut self) -> Result<Option<Line<'_>>, DataError> {
-        self.buffer.drain(..self.piece);
-        let limit = self.limit as usize;
-        let room = (limit - self.buffer.len()) as u64;
-        let read = self.reader.by_ref().take(room).read_until(b'\n', &mut self.buffer);
-        read.map_err(|source| DataError::Read {
-            path: self.path.to_owned(),
-            line: self.number,
-            source,
-        })?;
-        let ends = self.buffer.ends_with(b"\n");
-        self.piece = self.buffer.len();
-        if !ends && self.piece == limit && !self.at_end()? {
-            let space = self.buffer.iter().rposition(|byte| byte.is_ascii_whitespace());
-            let Some(space) = space else {
-                let (path, line) = (self.path.to_owned(), self.number);
-                return Err(DataError::LineTooLong { path, line, limit: self.limit });
-            };
-            self.piece = space + 1;
-        }
-        if self.piece == 0 {
-            return Ok(None);
-        }
-        let line = Line {
-            bytes: &self.buffer[..self.piece],
-            offset: self.offset,
-            number: self.number,
-            is_whole: self.line_begins && self.piece == self.buffer.len(),
-        };
-        self.offset += self.piece as u64;
-        self.number += u64::from(ends);
-        self.line_begins = ends;
-        Ok(Some(line))
-    }
-
-    fn at_end(&mut self) -> Result<bool, DataError> {
-        let next = self.reader.fill_buf().map(<[u8]>::is_empty);
-        let (path, line) = (self.path, self.number);
-        next.map_err(|source| DataError::Read { path: path.to_owned(), line, source })
     }
 }
 
@@ -527,6 +440,13 @@ mod tests {
         assert_eq!(corpus.split(0.02, 1).unwrap(), split);
         assert_ne!(corpus.split(0.02, 2).unwrap(), split);
         assert_eq!(corpus.split(0.0, 1).unwrap().training.len(), 10_000);
+        // A part of which nothing is left is an error, whoever wants the other.
+        for (held_out, empty) in [(1e-9, "held out"), (1.0 - 1e-9, "for training")] {
+            match corpus.split(held_out, 1).unwrap_err() {
+                DataError::EmptyPart { part, documents: 10_000, .. } => assert_eq!(part, empty),
+                error => panic!("{error}"),
+            }
+        }
         // More held out is more, not others.
         let more = corpus.split(0.1, 1).unwrap().held_out;
         assert!(split.held_out.iter().all(|number| more.binary_search(number).is_ok()));

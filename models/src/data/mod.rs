@@ -51,6 +51,7 @@ mod corpus;
 mod error;
 mod fingerprint;
 mod instances;
+mod lines;
 mod masking;
 mod random;
 mod sentences;

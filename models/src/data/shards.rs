@@ -13,12 +13,15 @@ use super::batches::PretrainingOptions;
 use super::corpus::Corpus;
 use super::error::DataError;
 use super::fingerprint::{Fingerprint, Hasher};
-use super::instances::{Instance, InstanceOptions, Pairing, TokenizedDocument};
+use super::instances::{Instance, Pairing, TokenizedDocument};
 use super::masking::{Masked, Masker, Masking};
 use super::random::{Purpose, Random};
 
 /// The draw of the documents that are held out: an epoch that training never has.
 const HELD_OUT_DRAW: u64 = u64::MAX;
+
+/// Tokenizers with one vocabulary and different rules differ here, if the vocabulary has the words.
+const PROBE: &str = "The THE résumé RÉSUMÉ don't 日本 ΟΔΟΣ οδος 10% a-b [MASK]";
 
 /// One of the two parts of a corpus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +60,7 @@ impl Shards {
         options: PretrainingOptions,
         part: Part,
     ) -> Result<Shards, DataError> {
-        check(&options)?;
+        options.check()?;
         let masker = Masker::new(&tokenizer, options.masking)?;
         let split = corpus.split(options.held_out, options.seed)?;
         let documents = match part {
@@ -163,23 +166,6 @@ impl Shards {
     }
 }
 
-fn check(options: &PretrainingOptions) -> Result<(), DataError> {
-    let invalid =
-        |option, expected, found| Err(DataError::InvalidOption { option, expected, found });
-    let InstanceOptions { max_seq_length, short_seq_prob } = options.instances;
-    // Lengths and rows are numbers of 32 bits.
-    if !(InstanceOptions::SHORTEST..=1 << 20).contains(&max_seq_length) {
-        return invalid("max_seq_length", "a number from 5 to 2^20", max_seq_length.to_string());
-    }
-    if !(0.0..=1.0).contains(&short_seq_prob) {
-        return invalid("short_seq_prob", "a fraction from 0 to 1", short_seq_prob.to_string());
-    }
-    if options.shard_documents == 0 {
-        return invalid("shard_documents", "a number above 0", "0".to_owned());
-    }
-    Ok(())
-}
-
 /// Of all that decides what the shards hold; the size of batches is not of it.
 fn fingerprint(
     corpus: &Corpus,
@@ -209,6 +195,10 @@ fn fingerprint(
     });
     for id in 0..tokenizer.vocab_size() as u32 {
         hasher.text(tokenizer.id_to_token(id).unwrap_or_default());
+    }
+    // Rules have no name here, but they show.
+    if let Ok(probe) = tokenizer.encode(PROBE, None, &EncodeOptions::default()) {
+        probe.ids.iter().for_each(|&id| hasher.number(u64::from(id)));
     }
     hasher.finish()
 }

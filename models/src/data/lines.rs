@@ -1,0 +1,110 @@
+//! The lines of a file, one at a time, none of them longer than a limit.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+use super::error::DataError;
+use crate::files;
+
+/// The lines of a file, those longer than a limit in pieces.
+pub(super) struct Lines<'a> {
+    path: &'a Path,
+    reader: BufReader<File>,
+    limit: u32,
+    /// The last piece, and what was read of the next one.
+    buffer: Vec<u8>,
+    /// The bytes of the last piece.
+    piece: usize,
+    /// Where the next piece begins, and in which line, from 1.
+    offset: u64,
+    number: u64,
+    /// Whether the next piece begins its line.
+    line_begins: bool,
+}
+
+/// A line with its end, or a piece of one.
+pub(super) struct Line<'a> {
+    pub(super) bytes: &'a [u8],
+    /// Where it begins in its file.
+    pub(super) offset: u64,
+    /// The number of the line, from 1.
+    pub(super) number: u64,
+    /// Whether it is no piece.
+    pub(super) is_whole: bool,
+}
+
+impl Line<'_> {
+    /// Whether there is nothing but white space.
+    pub(super) fn is_blank(&self) -> bool {
+        str::from_utf8(self.bytes).is_ok_and(|text| text.trim_start().is_empty())
+    }
+
+    /// The number of places that are not UTF-8.
+    pub(super) fn invalid_utf8(&self) -> u64 {
+        let chunks = self.bytes.utf8_chunks();
+        chunks.filter(|chunk| !chunk.invalid().is_empty()).count() as u64
+    }
+}
+
+impl<'a> Lines<'a> {
+    pub(super) fn open(path: &'a Path, limit: u32) -> Result<Lines<'a>, DataError> {
+        let (file, _) = files::open(path)?;
+        let reader = BufReader::with_capacity(1 << 16, file);
+        let (buffer, piece, offset, number) = (Vec::new(), 0, 0, 1);
+        Ok(Lines { path, reader, limit, buffer, piece, offset, number, line_begins: true })
+    }
+
+    /// The next line or, of a line of more than `limit` bytes, the next piece: up to and with the
+    /// last space in as many bytes. Pieces end behind ASCII, and so split no character.
+    pub(super) fn next_piece(&mut self) -> Result<Option<Line<'_>>, DataError> {
+        self.buffer.drain(..self.piece);
+        let limit = self.limit as usize;
+        let room = (limit - self.buffer.len()) as u64;
+        let read = self.reader.by_ref().take(room).read_until(b'\n', &mut self.buffer);
+        read.map_err(|source| DataError::Read {
+            path: self.path.to_owned(),
+            line: self.number,
+            source,
+        })?;
+        let ends = self.buffer.ends_with(b"\n");
+        self.piece = self.buffer.len();
+        if !ends && self.piece == limit && !self.at_end()? {
+            let space = self.buffer.iter().rposition(|byte| byte.is_ascii_whitespace());
+            let Some(space) = space else {
+                let (path, line) = (self.path.to_owned(), self.number);
+                return Err(DataError::LineTooLong { path, line, limit: self.limit });
+            };
+            self.piece = space + 1;
+        }
+        if self.piece == 0 {
+            return Ok(None);
+        }
+        let line = Line {
+            bytes: &self.buffer[..self.piece],
+            offset: self.offset,
+            number: self.number,
+            is_whole: self.line_begins && self.piece == self.buffer.len(),
+        };
+        self.offset += self.piece as u64;
+        self.number += u64::from(ends);
+        self.line_begins = ends;
+        Ok(Some(line))
+    }
+
+    /// The bytes of all pieces so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.offset
+    }
+
+    /// The number of lines so far.
+    pub(super) fn lines(&self) -> u64 {
+        self.number - u64::from(self.line_begins)
+    }
+
+    fn at_end(&mut self) -> Result<bool, DataError> {
+        let next = self.reader.fill_buf().map(<[u8]>::is_empty);
+        let (path, line) = (self.path, self.number);
+        next.map_err(|source| DataError::Read { path: path.to_owned(), line, source })
+    }
+}
