@@ -4,12 +4,9 @@ use wide::f32x4;
 
 use crate::{Mat, MatMut, share_rows};
 
-/// A cache line: the side of the tiles that are turned.
-const TILE: usize = 16;
-
-/// Columns of x that are taken through all its rows together: so many rows of the result receive
-/// one cache line after the other.
-const PANEL: usize = 64;
+/// The side of the blocks that are turned: four cache lines of x and of the result for each row of
+/// theirs, and a block that stays in the first-level cache.
+const BLOCK: usize = 64;
 
 /// Writes the transpose of `x`: `out[j][i] = x[i][j]`, exactly. Threads share the rows of `out`.
 ///
@@ -25,53 +22,36 @@ pub fn transpose(x: Mat<'_>, out: MatMut<'_>) {
 }
 
 fn transpose_block(x: Mat<'_>, mut out: MatMut<'_>) {
-    let mut tile = [[f32x4::ZERO; TILE / 4]; TILE];
-    for panel in (0..x.cols()).step_by(PANEL) {
-        let panel_end = x.cols().min(panel + PANEL);
-        for row in (0..x.rows()).step_by(TILE) {
-            let rows = row..x.rows().min(row + TILE);
-            for col in (panel..panel_end).step_by(TILE) {
-                let cols = col..panel_end.min(col + TILE);
-                // Each cache line of x is read once, and each of the result written once, through
-                // the tile: whatever the distance of the rows, its lines do not displace each other.
-                for (tile, row) in tile.iter_mut().zip(rows.clone()) {
-                    let line: &mut [f32; TILE] = bytemuck::cast_mut(tile);
-                    copy_line(line, &x.row(row)[cols.clone()]);
-                }
-                turn(&mut tile);
-                for (tile, col) in tile.iter().zip(cols) {
-                    let line: &[f32; TILE] = bytemuck::cast_ref(tile);
-                    let out = &mut out.row_mut(col)[rows.clone()];
-                    match out.first_chunk_mut() {
-                        Some(out) => *out = *line,
-                        None => out.copy_from_slice(&line[..out.len()]),
-                    }
-                }
+    // Through a buffer, so that each row of the result is written in a run, as each row of x is
+    // read: whatever the distance of the rows, their lines do not displace each other.
+    let mut turned = [[0.0; BLOCK]; BLOCK];
+    for col in (0..x.cols()).step_by(BLOCK) {
+        let cols = col..x.cols().min(col + BLOCK);
+        for row in (0..x.rows()).step_by(BLOCK) {
+            let rows = row..x.rows().min(row + BLOCK);
+            turn(x.row_range(rows.clone()).col_range(cols.clone()), &mut turned);
+            for (line, col) in turned.iter().zip(cols.clone()) {
+                out.row_mut(col)[rows.clone()].copy_from_slice(&line[..rows.len()]);
             }
         }
     }
 }
 
-/// The elements of `x`, at most a whole line; a whole one without a call.
-#[inline]
-fn copy_line(line: &mut [f32; TILE], x: &[f32]) {
-    match x.first_chunk() {
-        Some(x) => *line = *x,
-        None => line[..x.len()].copy_from_slice(x),
-    }
-}
-
-/// Transposes a tile, four by four: blocks change places with those across the diagonal.
-#[inline]
-fn turn(tile: &mut [[f32x4; TILE / 4]; TILE]) {
-    for i in 0..TILE / 4 {
-        for j in i..TILE / 4 {
-            let upper = f32x4::transpose(std::array::from_fn(|k| tile[4 * i + k][j]));
-            let lower = f32x4::transpose(std::array::from_fn(|k| tile[4 * j + k][i]));
-            for k in 0..4 {
-                tile[4 * j + k][i] = upper[k];
-                tile[4 * i + k][j] = lower[k];
+/// Turns `x`, a block or the rest of one, four by four; beyond its rows `turned` gets some numbers.
+fn turn(x: Mat<'_>, turned: &mut [[f32; BLOCK]; BLOCK]) {
+    for row in (0..x.rows()).step_by(4) {
+        let rows: [&[f32]; 4] = std::array::from_fn(|k| x.row((row + k).min(x.rows() - 1)));
+        let [(a, rest), (b, _), (c, _), (d, _)] = rows.map(|row| row.as_chunks::<4>());
+        let (whole, last) = turned.split_at_mut(4 * a.len());
+        for (i, turned) in whole.chunks_exact_mut(4).enumerate() {
+            let columns = f32x4::transpose([a[i], b[i], c[i], d[i]].map(f32x4::from));
+            for (turned, column) in turned.iter_mut().zip(columns) {
+                turned[row..row + 4].copy_from_slice(column.as_array());
             }
+        }
+        for (j, turned) in last[..rest.len()].iter_mut().enumerate() {
+            let column = 4 * a.len() + j;
+            turned[row..row + 4].copy_from_slice(&rows.map(|row| row[column]));
         }
     }
 }
