@@ -1,5 +1,7 @@
 //! Parameters that have learnt nothing yet.
 
+use rayon::prelude::*;
+
 use crate::bert::{BertConfig, Parameters, Part};
 use crate::data::{Purpose, Random};
 
@@ -10,15 +12,21 @@ use crate::data::{Purpose, Random};
 pub fn initialize(config: &BertConfig, parts: &[Part], seed: u64) -> Parameters {
     let mut parameters = Parameters::zeros(config, parts);
     let tensors = parameters.tensors().to_vec();
-    for tensor in tensors {
-        let values = &mut parameters.values_mut()[tensor.range.clone()];
+    let (mut rest, mut done) = (parameters.values_mut(), 0);
+    let pieces = tensors.iter().map(|tensor| {
+        let (_, others) = std::mem::take(&mut rest).split_at_mut(tensor.range.start - done);
+        let (values, others) = others.split_at_mut(tensor.range.len());
+        (rest, done) = (others, tensor.range.end);
+        (tensor, values)
+    });
+    pieces.collect::<Vec<_>>().into_par_iter().for_each(|(tensor, values)| {
         if tensor.name.ends_with("LayerNorm.weight") {
             values.fill(1.0);
         } else if tensor.decays() {
             let mut random = Random::new(seed, Purpose::Weights, 0, name_hash(&tensor.name));
             values.fill_with(|| config.initializer_range * truncated_normal(&mut random));
         }
-    }
+    });
     parameters
 }
 
@@ -27,7 +35,9 @@ pub fn initialize(config: &BertConfig, parts: &[Part], seed: u64) -> Parameters 
 fn truncated_normal(random: &mut Random) -> f32 {
     loop {
         let x = 4.0 * random.fraction() - 2.0;
-        if random.fraction() < (-0.5 * x * x).exp() {
+        let (u, exponent) = (random.fraction(), 0.5 * x * x);
+        // e^-t is at least 1 - t, which mostly decides.
+        if u < 1.0 - exponent || u < (-exponent).exp() {
             return x as f32;
         }
     }

@@ -3,7 +3,9 @@
 //! - [`Trainer`]: one step after the other, on batches of the caller's own
 //! - [`Optimizer`], [`Schedule`]: what a step does with its gradients
 //! - [`initialize`]: the parameters of a model that has learnt nothing yet
+//! - [`PretrainingRun`]: all of it, from texts to a folder that `transformers` opens
 //! - [`store`]: checkpoints that survive a power cut
+//! - [`export`], [`carry_over`]: trained parameters to a folder, or to a model with another head
 //!
 //! Steps of pre-training on one's own batches:
 //!
@@ -34,13 +36,23 @@
 //! # Ok::<(), ferrite_models::Error>(())
 //! ```
 
+mod chart;
+mod error;
+mod export;
 mod initialize;
+mod log;
 mod optimizer;
+mod run;
 mod schedule;
 pub mod store;
 mod trainer;
 
+pub use chart::{Chart, Curve};
+pub use error::RunError;
+pub use export::{carry_over, export};
 pub use initialize::initialize;
+pub use log::{Evaluation, Scores, StepRecord};
 pub use optimizer::{Optimizer, OptimizerOptions, Update};
+pub use run::{PretrainingRun, RunOptions};
 pub use schedule::{Schedule, ScheduleShape};
 pub use trainer::{Step, Trainer, TrainerOptions};

@@ -1,0 +1,127 @@
+//! What a run says of itself, one object of JSON a line.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::export::replace;
+use super::{Chart, Curve, RunError};
+use crate::bert::PretrainingLoss;
+
+/// What a step of pre-training gave.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// The number of the step, from 1.
+    pub step: u64,
+    /// The losses and accuracies before it.
+    #[serde(flatten)]
+    pub scores: Scores,
+    /// The learning rate.
+    pub rate: f32,
+    /// The norm of the gradients; `null` in the file if it is infinite or not a number.
+    pub norm: Option<f64>,
+    /// Whether it was skipped, because a gradient was not finite.
+    pub skipped: bool,
+    /// The tokens of its batches.
+    pub tokens: u64,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// What a model makes of documents that it was not trained on.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// After how many steps.
+    pub step: u64,
+    /// The losses and accuracies.
+    pub held_out: Scores,
+    /// e to the masked loss: among how many words the model still has to choose.
+    pub perplexity: f64,
+}
+
+/// Means over masked words, and over pairs of sentences.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scores {
+    /// The loss of a masked word, in nats.
+    pub masked_loss: f64,
+    /// The part of the masked words that the model finds.
+    pub masked_accuracy: f64,
+    /// The loss of a pair, in nats.
+    pub next_loss: f64,
+    /// The part of the pairs that the model tells.
+    pub next_accuracy: f64,
+}
+
+impl From<PretrainingLoss> for Scores {
+    fn from(loss: PretrainingLoss) -> Scores {
+        Scores {
+            masked_loss: loss.masked.mean(),
+            masked_accuracy: loss.masked.accuracy(),
+            next_loss: loss.next_sentence.mean(),
+            next_accuracy: loss.next_sentence.accuracy(),
+        }
+    }
+}
+
+/// The file `log.jsonl` of a run.
+#[derive(Debug)]
+pub(super) struct Log {
+    path: PathBuf,
+    file: File,
+}
+
+impl Log {
+    /// The log of a run that stands at `step`: what a run that was cut off wrote after it goes.
+    pub(super) fn open(path: &Path, step: u64) -> Result<Log, RunError> {
+        let kept = match File::open(path) {
+            Ok(file) => lines_until(file, step).map_err(RunError::io(path))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(RunError::io(path)(error)),
+        };
+        replace(path, |file| kept.iter().try_for_each(|line| writeln!(file, "{line}")))?;
+        let file = OpenOptions::new().append(true).open(path).map_err(RunError::io(path))?;
+        Ok(Log { path: path.to_owned(), file })
+    }
+
+    pub(super) fn write(&mut self, record: &impl Serialize) -> Result<(), RunError> {
+        let mut line = serde_json::to_vec(record).expect("numbers");
+        line.push(b'\n');
+        self.file.write_all(&line).map_err(RunError::io(&self.path))
+    }
+
+    /// The losses of all steps, and those of the evaluations.
+    pub(super) fn chart(&self, title: &str) -> Result<Chart, RunError> {
+        let file = File::open(&self.path).map_err(RunError::io(&self.path))?;
+        let (mut training, mut held_out) = (Vec::new(), Vec::new());
+        for line in BufReader::new(file).lines() {
+            let line = line.map_err(RunError::io(&self.path))?;
+            if let Ok(record) = serde_json::from_str::<StepRecord>(&line) {
+                training.push((record.step as f64, record.scores.masked_loss));
+            } else if let Ok(record) = serde_json::from_str::<Evaluation>(&line) {
+                held_out.push((record.step as f64, record.held_out.masked_loss));
+            }
+        }
+        let curve = |name: &str, points| Curve { name: name.to_owned(), points };
+        Ok(Chart {
+            title: title.to_owned(),
+            unit: "loss of a masked word, nats".to_owned(),
+            curves: vec![curve("training", training), curve("held out", held_out)],
+        })
+    }
+}
+
+/// The lines of steps up to this one. A line that was cut off is none.
+fn lines_until(file: File, step: u64) -> std::io::Result<Vec<String>> {
+    let mut kept = Vec::new();
+    for line in BufReader::new(file).split(b'\n') {
+        let Ok(line) = String::from_utf8(line?) else { continue };
+        let Ok(Value::Object(record)) = serde_json::from_str(&line) else { continue };
+        if record.get("step").and_then(Value::as_u64).is_some_and(|number| number <= step) {
+            kept.push(line);
+        }
+    }
+    Ok(kept)
+}
