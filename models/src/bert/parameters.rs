@@ -59,6 +59,13 @@ impl Parameters {
         Parameters { tensors: list.tensors, values: Matrix::zeros(1, list.end) }
     }
 
+    /// How many parameters such a model has.
+    pub fn count_of(config: &BertConfig, parts: &[Part]) -> usize {
+        let mut list = List::default();
+        BertOf::cut(config, parts, &mut list);
+        list.tensors.iter().map(|tensor| tensor.range.len()).sum()
+    }
+
     /// Zeros for the same model.
     pub fn zeros_like(&self) -> Parameters {
         Parameters { tensors: self.tensors.clone(), values: Matrix::zeros(1, self.values.cols()) }

@@ -8,7 +8,7 @@
 //! input      where the texts come from, read ahead within bounds
 //! lines      bytes -> lines -> texts
 //! stream     texts -> batches -> results, in order
-//! embed similarity fill_mask tokenize vocab inspect    the verbs
+//! embed similarity fill_mask tokenize vocab pretrain inspect    the verbs
 //! ```
 #![forbid(unsafe_code)]
 #![allow(
@@ -27,6 +27,7 @@ macro_rules! after_help {
   2  wrong use of the program
   3  some lines of the input were rejected; the others have their results
   4  the model cannot be had, or is not valid
+  130  stopped by Ctrl-C; what was done is saved
 
 Environment:
   FERRITE_LEVEL    the highest instruction set to use: portable, avx2, avx512, avx512vnni,
@@ -49,6 +50,7 @@ mod lines;
 mod model;
 mod options;
 mod outcome;
+mod pretrain;
 mod similarity;
 mod stream;
 mod tokenize;
@@ -63,7 +65,7 @@ use ferrite_models::kernels::Level;
 use console::Console;
 use outcome::{Failure, Outcome};
 
-/// BERT on the CPU: sentence vectors, masked words, tokens.
+/// BERT on the CPU: sentence vectors, masked words, tokens; and training it.
 #[derive(Parser)]
 #[command(name = "ferrite", version, max_term_width = 100, after_help = after_help!())]
 #[command(disable_help_subcommand = true, subcommand_required = true)]
@@ -86,6 +88,7 @@ enum Verb {
     FillMask(fill_mask::Options),
     Tokenize(tokenize::Options),
     Vocab(vocab::Options),
+    Pretrain(Box<pretrain::Options>),
     Inspect(inspect::Options),
 }
 
@@ -116,6 +119,7 @@ fn run(verb: Verb, threads: Option<NonZero<u16>>, console: &Console) -> Result<O
         Verb::FillMask(options) => fill_mask::run(options, console),
         Verb::Tokenize(options) => tokenize::run(options, console),
         Verb::Vocab(options) => vocab::run(options, console),
+        Verb::Pretrain(options) => pretrain::run(&options, console),
         Verb::Inspect(options) => inspect::run(options, console),
     }
 }

@@ -11,6 +11,8 @@ pub(crate) enum Outcome {
     SomeRejected = 3,
     /// `inspect` found that the model is not valid.
     InvalidModel = 4,
+    /// The user stopped it with Ctrl-C, and can go on.
+    Interrupted = 130,
 }
 
 /// An end before the end.
