@@ -446,12 +446,14 @@ mod tests {
             ("vocab_size", "9223372036854775807"),
             ("type_vocab_size", "0"),
             ("layer_norm_eps", "-1"),
-            ("layer_norm_eps", "1e300"),
             ("hidden_dropout_prob", "1.5"),
         ] {
             let error = refused(&format!(r#"{{"{name}": {value}}}"#));
             assert!(matches!(error, Error::InvalidValue { .. }), "{name} {value}: {error}");
         }
+        // Beyond all numbers of its type: the parser itself refuses it.
+        let error = refused(r#"{"layer_norm_eps": 1e300}"#);
+        assert!(matches!(error, Error::Json { .. }), "{error}");
     }
 
     #[test]
