@@ -64,6 +64,8 @@
 mod attention;
 mod embedding;
 mod feed_forward;
+#[cfg(test)]
+mod gradients;
 mod layer_norm;
 mod linear;
 mod positional;
