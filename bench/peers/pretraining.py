@@ -7,7 +7,8 @@ Four layers, 256 wide. Ferrite trains by its program; PyTorch gets the very batc
 reads (`batches`), its own initial weights and dropout, and the same recipe: AdamW with bias
 correction, epsilon 1e-6, decay 0.01 but for biases and norms, linear warm-up over a tenth and decay,
 gradients clipped to a norm of one, dropout 0.1, f32. Both are scored on the same held-out batches.
-The difference between seeds is the yardstick for the difference between programs.
+Seeds change initial weights and dropout; what they change is the yardstick for the difference between
+the programs.
 """
 
 import argparse
@@ -27,6 +28,7 @@ def ferrite(arguments, seed):
                "--config", "mini", "--vocab", arguments.work / "vocab", "--format", "jsonl",
                "--steps", arguments.steps, "--batch", arguments.batch,
                "--max-length", arguments.max_length, "--rate", PEAK, "--seed", seed,
+               "--data-seed", arguments.data_seed,
                "--threads", arguments.threads]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     if done.returncode:
@@ -70,7 +72,8 @@ def pytorch(arguments, seed):
 
     command = [arguments.bin / "batches", "--corpus", arguments.corpus,
                "--vocab", arguments.work / "vocab", "--batch", arguments.batch,
-               "--max-length", arguments.max_length, "--seed", seed, "--steps", arguments.steps]
+               "--max-length", arguments.max_length, "--seed", arguments.data_seed,
+               "--steps", arguments.steps]
     batches = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
     held_out, step, seconds, warmup = [], 0, 0.0, arguments.steps // 10
     for line in batches.stdout:
@@ -109,6 +112,7 @@ def main():
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--bin", type=Path, default=Path("target/release"))
     parser.add_argument("--seeds", default="1,2,3")
+    parser.add_argument("--data-seed", type=int, default=7)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--max-length", type=int, default=64)

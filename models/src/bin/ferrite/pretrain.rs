@@ -139,6 +139,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
 
+    /// What is held out, the order of the text and its masks follow from it [default: --seed]
+    #[arg(long, value_name = "N")]
+    data_seed: Option<u64>,
+
     /// The numbers that products are computed with; parameters are f32 in any case
     #[arg(long, value_name = "NUMBERS", value_enum, env = "FERRITE_PRECISION")]
     #[arg(default_value_t = Numbers::F32)]
@@ -432,7 +436,7 @@ impl Options {
                 seed: self.seed,
             },
             data: PretrainingOptions {
-                seed: self.seed,
+                seed: self.data_seed.unwrap_or(self.seed),
                 held_out: self.held_out,
                 batch: BatchSize::Sequences(self.batch),
                 instances: InstanceOptions {
