@@ -8,7 +8,7 @@
 //! input      where the texts come from, read ahead within bounds
 //! lines      bytes -> lines -> texts
 //! stream     texts -> batches -> results, in order
-//! embed similarity fill_mask tokenize vocab inspect    the verbs
+//! embed similarity fill_mask tokenize vocab quickstart inspect    the verbs
 //! ```
 #![forbid(unsafe_code)]
 #![allow(
@@ -49,6 +49,7 @@ mod lines;
 mod model;
 mod options;
 mod outcome;
+mod quickstart;
 mod similarity;
 mod stream;
 mod tokenize;
@@ -63,7 +64,7 @@ use ferrite_models::kernels::Level;
 use console::Console;
 use outcome::{Failure, Outcome};
 
-/// BERT on the CPU: sentence vectors, masked words, tokens.
+/// BERT on the CPU: sentence vectors, masked words, tokens, training.
 #[derive(Parser)]
 #[command(name = "ferrite", version, max_term_width = 100, after_help = after_help!())]
 #[command(disable_help_subcommand = true, subcommand_required = true)]
@@ -86,6 +87,7 @@ enum Verb {
     FillMask(fill_mask::Options),
     Tokenize(tokenize::Options),
     Vocab(vocab::Options),
+    Quickstart(quickstart::Options),
     Inspect(inspect::Options),
 }
 
@@ -116,6 +118,7 @@ fn run(verb: Verb, threads: Option<NonZero<u16>>, console: &Console) -> Result<O
         Verb::FillMask(options) => fill_mask::run(options, console),
         Verb::Tokenize(options) => tokenize::run(options, console),
         Verb::Vocab(options) => vocab::run(options, console),
+        Verb::Quickstart(options) => quickstart::run(options, console),
         Verb::Inspect(options) => inspect::run(options, console),
     }
 }
