@@ -21,6 +21,8 @@ pub enum Purpose {
     Masking,
     /// The parameters that a training begins with; one stream a tensor.
     Weights,
+    /// Texts that are made up; one stream a text.
+    Stories,
 }
 
 impl Purpose {
@@ -32,6 +34,7 @@ impl Purpose {
             Purpose::Instances => 3,
             Purpose::Masking => 4,
             Purpose::Weights => 5,
+            Purpose::Stories => 6,
         }
     }
 }

@@ -8,7 +8,7 @@
 //! input      where the texts come from, read ahead within bounds
 //! lines      bytes -> lines -> texts
 //! stream     texts -> batches -> results, in order
-//! embed similarity fill_mask tokenize vocab pretrain inspect    the verbs
+//! embed similarity fill_mask tokenize vocab pretrain quickstart inspect    the verbs
 //! ```
 #![forbid(unsafe_code)]
 #![allow(
@@ -51,6 +51,7 @@ mod model;
 mod options;
 mod outcome;
 mod pretrain;
+mod quickstart;
 mod similarity;
 mod stream;
 mod tokenize;
@@ -89,6 +90,7 @@ enum Verb {
     Tokenize(tokenize::Options),
     Vocab(vocab::Options),
     Pretrain(Box<pretrain::Options>),
+    Quickstart(quickstart::Options),
     Inspect(inspect::Options),
 }
 
@@ -120,6 +122,7 @@ fn run(verb: Verb, threads: Option<NonZero<u16>>, console: &Console) -> Result<O
         Verb::Tokenize(options) => tokenize::run(options, console),
         Verb::Vocab(options) => vocab::run(options, console),
         Verb::Pretrain(options) => pretrain::run(&options, console),
+        Verb::Quickstart(options) => quickstart::run(options, console),
         Verb::Inspect(options) => inspect::run(options, console),
     }
 }
