@@ -41,6 +41,20 @@ pub enum RunError {
         step: u64,
     },
 
+    /// The folder has a model, and no run that it may be of.
+    #[error("{}: a model is there already", path.display())]
+    ModelThere {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// Another process works in the folder.
+    #[error("{}: another process trains there", folder.display())]
+    InUse {
+        /// The folder of the run.
+        folder: PathBuf,
+    },
+
     /// The folder has no run to go on with.
     #[error("{}: no checkpoint to go on from", folder.display())]
     NothingToResume {

@@ -8,6 +8,7 @@ use std::path::Path;
 use ferrite_kernels::elementwise;
 
 use super::RunError;
+use super::folder::{MODEL, sync_names};
 use crate::bert::{BertConfig, Parameters};
 
 /// Writes `config.json` and `model.safetensors`, with the names of tensors that `transformers` looks
@@ -22,7 +23,7 @@ pub fn export(folder: &Path, config: &BertConfig, parameters: &Parameters) -> Re
     config.architectures = vec![architecture(parameters).to_owned()];
     let json = serde_json::to_string_pretty(&config).expect("strings and numbers");
     replace(&folder.join("config.json"), |file| file.write_all(json.as_bytes()))?;
-    replace(&folder.join("model.safetensors"), |file| write_tensors(file, parameters))
+    replace(&folder.join(MODEL), |file| write_tensors(file, parameters))
 }
 
 /// The class of `transformers` that has these tensors.
@@ -75,7 +76,8 @@ pub(super) fn replace(
         let mut file = BufWriter::new(File::create(&partial)?);
         write(&mut file)?;
         file.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
-        fs::rename(&partial, path)
+        fs::rename(&partial, path)?;
+        sync_names(path)
     };
     attempt().map_err(|source| {
         let _ = fs::remove_file(&partial);

@@ -71,6 +71,8 @@ impl From<PretrainingLoss> for Scores {
 pub(super) struct Log {
     path: PathBuf,
     file: File,
+    /// The step of the last evaluation in it.
+    evaluated: Option<u64>,
 }
 
 impl Log {
@@ -81,15 +83,34 @@ impl Log {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(RunError::io(path)(error)),
         };
+        let evaluated = kept.iter().rev().find_map(|line| {
+            serde_json::from_str::<Value>(line).ok().filter(is_evaluation)?["step"].as_u64()
+        });
         replace(path, |file| kept.iter().try_for_each(|line| writeln!(file, "{line}")))?;
         let file = OpenOptions::new().append(true).open(path).map_err(RunError::io(path))?;
-        Ok(Log { path: path.to_owned(), file })
+        Ok(Log { path: path.to_owned(), file, evaluated })
     }
 
     pub(super) fn write(&mut self, record: &impl Serialize) -> Result<(), RunError> {
         let mut line = serde_json::to_vec(record).expect("numbers");
         line.push(b'\n');
         self.file.write_all(&line).map_err(RunError::io(&self.path))
+    }
+
+    /// The same for an evaluation, if there is none of this step yet: a run that is complete may be
+    /// evaluated again.
+    pub(super) fn write_evaluation(&mut self, evaluation: &Evaluation) -> Result<(), RunError> {
+        if self.evaluated == Some(evaluation.step) {
+            return Ok(());
+        }
+        self.write(evaluation)?;
+        self.evaluated = Some(evaluation.step);
+        Ok(())
+    }
+
+    /// Waits until what was written has arrived on the disk.
+    pub(super) fn sync(&self) -> Result<(), RunError> {
+        self.file.sync_all().map_err(RunError::io(&self.path))
     }
 
     /// The losses of all steps, and those of the evaluations.
@@ -111,6 +132,10 @@ impl Log {
             curves: vec![curve("training", training), curve("held out", held_out)],
         })
     }
+}
+
+fn is_evaluation(record: &Value) -> bool {
+    record.get("held_out").is_some()
 }
 
 /// The lines of steps up to this one. A line that was cut off is none.

@@ -1,5 +1,6 @@
 //! A run of pre-training: from text to a model, that can stop at any moment and go on.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,17 +10,19 @@ use ferrite_tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
 use super::export::{export, is_finite, replace};
+use super::folder::{CHART, CHECKPOINTS, LOG, sweep};
 use super::log::Log;
-use super::store::{self, Stored, TensorView};
+use super::recipe::{difference, recipe};
+use super::store::{self, StoreError, Stored, TensorView};
 use super::{
-    Evaluation, Optimizer, RunError, Scores, StepRecord, Trainer, TrainerOptions, initialize,
+    Evaluation, Optimizer, RunError, RunFolder, Scores, StepRecord, Trainer, TrainerOptions,
+    initialize,
 };
 use crate::bert::{BertConfig, Parameters, Part, PretrainingLoss, PretrainingTargets, Workspace};
-use crate::data::{Corpus, Position, PretrainingBatches, PretrainingOptions};
+use crate::data::{Corpus, DataError, Position, PretrainingBatches, PretrainingOptions};
 
-const CHECKPOINTS: &str = "checkpoints";
-const LOG: &str = "log.jsonl";
-const CHART: &str = "loss.svg";
+/// Steps in a row without a finite gradient, after which no more is to be hoped for.
+const PATIENCE: u64 = 100;
 
 /// What a run is made of.
 #[derive(Clone, Debug)]
@@ -39,19 +42,30 @@ pub struct RunOptions {
 }
 
 impl RunOptions {
-    /// What decides about the results, but for the text: a run that goes on must have the same.
-    fn recipe(&self) -> Value {
-        let TrainerOptions { optimizer, schedule, seed } = self.trainer;
-        json!({
-            "level": self.arithmetic.level().name(),
-            "precision": self.arithmetic.precision().name(),
-            "config": serde_json::to_value(&self.config).expect("strings and numbers"),
-            "optimizer": format!("{optimizer:?}"),
-            "schedule": schedule,
-            "seed": seed,
-            "batch": format!("{:?}", self.data.batch),
-            "accumulate": self.accumulate,
-        })
+    /// Refuses what no batch or no evaluation can be made with, but for what the data refuse.
+    fn check(&self) -> Result<(), DataError> {
+        let positions = self.config.max_position_embeddings;
+        let length = self.data.instances.max_seq_length;
+        let above_zero = "a number above 0";
+        for (option, expected, found, is_right) in [
+            ("accumulate", above_zero, self.accumulate, self.accumulate > 0),
+            (
+                "evaluation_batches",
+                above_zero,
+                self.evaluation_batches,
+                self.evaluation_batches > 0,
+            ),
+            ("max_seq_length", "at most max_position_embeddings", length, length <= positions),
+        ] {
+            if !is_right {
+                return Err(DataError::InvalidOption {
+                    option,
+                    expected,
+                    found: found.to_string(),
+                });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -71,75 +85,106 @@ pub struct PretrainingRun {
     batches: PretrainingBatches,
     log: Log,
     workspace: Workspace,
+    damaged: Vec<StoreError>,
+    /// Steps one after the other that were skipped.
+    skipped_in_a_row: u64,
+    _lock: Option<File>,
 }
 
 impl PretrainingRun {
     /// Begins a run in a folder, which is made if it is not there.
     ///
     /// # Errors
-    /// [`RunError::AlreadyThere`] if it has one; and whatever keeps the model, the data or the files
-    /// from being made.
+    /// Those of [`RunFolder::fresh`] and of [`PretrainingRun::begin`].
     pub fn start(
         folder: &Path,
         options: RunOptions,
         corpus: Arc<Corpus>,
         tokenizer: Arc<Tokenizer>,
     ) -> Result<PretrainingRun, RunError> {
-        if let Some(stored) = store::latest(&folder.join(CHECKPOINTS))? {
-            return Err(RunError::AlreadyThere { folder: folder.to_owned(), step: stored.step });
-        }
-        PretrainingRun::new(folder, options, corpus, tokenizer, None)
+        PretrainingRun::begin(RunFolder::fresh(folder)?, options, corpus, tokenizer)
     }
 
     /// Goes on with the run in a folder, from its newest checkpoint that is whole.
     ///
     /// # Errors
-    /// [`RunError::NothingToResume`]; [`RunError::OtherRecipe`] if the options, or
-    /// [`crate::data::DataError`] if the texts or the vocabulary, are not those that it was begun
-    /// with.
+    /// Those of [`RunFolder::begun`] and of [`PretrainingRun::begin`].
     pub fn resume(
         folder: &Path,
         options: RunOptions,
         corpus: Arc<Corpus>,
         tokenizer: Arc<Tokenizer>,
     ) -> Result<PretrainingRun, RunError> {
-        let stored = store::latest(&folder.join(CHECKPOINTS))?
-            .ok_or_else(|| RunError::NothingToResume { folder: folder.to_owned() })?;
-        PretrainingRun::new(folder, options, corpus, tokenizer, Some(stored))
+        PretrainingRun::begin(RunFolder::begun(folder)?, options, corpus, tokenizer)
     }
 
-    fn new(
-        folder: &Path,
+    /// Begins a run, or goes on with one, whichever the folder is for. A batch of the held-out
+    /// documents is made, so that what keeps the first evaluation from being done shows now.
+    ///
+    /// # Errors
+    /// [`RunError::OtherRecipe`] if the options, or [`DataError::OtherData`] if the texts or the
+    /// vocabulary, are not those that the run was begun with; and whatever keeps the model, the
+    /// data or the files from being made.
+    pub fn begin(
+        folder: RunFolder,
         options: RunOptions,
         corpus: Arc<Corpus>,
         tokenizer: Arc<Tokenizer>,
-        stored: Option<Stored>,
     ) -> Result<PretrainingRun, RunError> {
-        std::fs::create_dir_all(folder).map_err(RunError::io(folder))?;
+        options.check()?;
+        let RunFolder { path: folder, stored, lock: _lock } = folder;
         let RunOptions { arithmetic, config, trainer, data, .. } = options.clone();
+        let state = stored.as_ref().map(State::of).transpose()?;
+        if let Some(state) = &state {
+            state.check_recipe(&folder, &recipe(&options))?;
+        }
         let mut batches = PretrainingBatches::new(corpus.clone(), tokenizer.clone(), data)?;
-        let (parameters, restored) = match &stored {
-            None => (initialize(&config, &Part::PRETRAINING, trainer.seed), None),
-            Some(stored) => {
-                let saved = State::of(stored)?;
-                saved.check_recipe(folder, &options.recipe())?;
-                batches.seek(saved.position)?;
+        if let Some(state) = &state {
+            batches.seek(state.position)?;
+        }
+        PretrainingBatches::held_out(corpus.clone(), tokenizer.clone(), data)?
+            .next()
+            .transpose()?;
+        let (parameters, optimizer, step) = match (&stored, state) {
+            (Some(stored), Some(state)) => {
                 let zeros = Parameters::zeros(&config, &Part::PRETRAINING);
-                let read = |group| read(stored, group, zeros.clone());
                 let mut optimizer = Optimizer::new(trainer.optimizer, &zeros);
-                (optimizer.m, optimizer.v) = (read("m")?, read("v")?);
-                (optimizer.updates, optimizer.skipped) = (saved.updates, saved.skipped);
-                (read("model")?, Some((stored.step, optimizer)))
+                read(stored, "m", &mut optimizer.m)?;
+                read(stored, "v", &mut optimizer.v)?;
+                (optimizer.updates, optimizer.skipped) = (state.updates, state.skipped);
+                let mut parameters = zeros;
+                read(stored, "model", &mut parameters)?;
+                (parameters, optimizer, stored.step)
+            }
+            _ => {
+                let parameters = initialize(&config, &Part::PRETRAINING, trainer.seed);
+                let optimizer = Optimizer::new(trainer.optimizer, &parameters);
+                (parameters, optimizer, 0)
             }
         };
-        let mut trainer =
-            Trainer::new(arithmetic, config, &Part::PRETRAINING, parameters.clone(), trainer)?;
-        if let Some((step, optimizer)) = restored {
-            trainer.restore(step, parameters, optimizer);
-        }
-        let log = Log::open(&folder.join(LOG), trainer.steps())?;
-        let (folder, workspace) = (folder.to_owned(), Workspace::default());
-        Ok(PretrainingRun { folder, options, corpus, tokenizer, trainer, batches, log, workspace })
+        let parts = &Part::PRETRAINING;
+        let trainer =
+            Trainer::with(arithmetic, config, parts, parameters, optimizer, step, trainer)?;
+        sweep(&folder);
+        let log = Log::open(&folder.join(LOG), step)?;
+        Ok(PretrainingRun {
+            folder,
+            options,
+            corpus,
+            tokenizer,
+            trainer,
+            batches,
+            log,
+            workspace: Workspace::default(),
+            damaged: stored.map(|stored| stored.skipped).unwrap_or_default(),
+            skipped_in_a_row: 0,
+            _lock,
+        })
+    }
+
+    /// What is wrong with the checkpoints that are newer than the one that the run goes on from.
+    pub fn damaged(&self) -> &[StoreError] {
+        &self.damaged
     }
 
     /// The steps that are done.
@@ -169,11 +214,20 @@ impl PretrainingRun {
     /// One step, written to the log.
     ///
     /// # Errors
-    /// If the texts cannot be read any more, or the log cannot be written.
+    /// If the texts cannot be read any more, and then all is as before the step;
+    /// [`RunError::Diverged`] if a hundred steps in a row had infinite gradients; [`RunError::Io`]
+    /// if the log cannot be written, and then the run has to go on from its last checkpoint.
     pub fn step(&mut self) -> Result<StepRecord, RunError> {
         let start = Instant::now();
-        let count = self.options.accumulate.max(1);
-        let batches: Vec<_> = self.batches.by_ref().take(count).collect::<Result<_, _>>()?;
+        let position = self.position();
+        let made: Result<Vec<_>, _> = self.batches.by_ref().take(self.options.accumulate).collect();
+        let batches = match made {
+            Ok(batches) => batches,
+            Err(error) => {
+                self.batches.seek(position)?;
+                return Err(error.into());
+            }
+        };
         let step = self.trainer.pretrain_step(&batches)?;
         let tokens = batches.iter().map(|batch| batch.batch.tokens() as u64).sum();
         let record = StepRecord {
@@ -186,14 +240,20 @@ impl PretrainingRun {
             seconds: start.elapsed().as_secs_f64(),
         };
         self.log.write(&record)?;
-        Ok(record)
+        self.skipped_in_a_row = if step.skipped { self.skipped_in_a_row + 1 } else { 0 };
+        if self.skipped_in_a_row >= PATIENCE { Err(self.diverged()) } else { Ok(record) }
     }
 
-    /// What the model makes of the held-out documents, written to the log; always of the same
-    /// masks.
+    fn diverged(&self) -> RunError {
+        let (skipped, steps) = (self.trainer.optimizer().skipped, self.trainer.steps());
+        RunError::Diverged { skipped, steps }
+    }
+
+    /// What the model makes of the held-out documents, written to the log, once for a step; always
+    /// of the same masks.
     ///
     /// # Errors
-    /// As [`PretrainingRun::step`].
+    /// If the texts cannot be read any more, or the log cannot be written.
     pub fn evaluate(&mut self) -> Result<Evaluation, RunError> {
         let (corpus, tokenizer) = (self.corpus.clone(), self.tokenizer.clone());
         let batches = PretrainingBatches::held_out(corpus, tokenizer, self.options.data)?;
@@ -208,7 +268,7 @@ impl PretrainingRun {
         let held_out = Scores::from(loss);
         let perplexity = held_out.masked_loss.exp();
         let evaluation = Evaluation { step: self.trainer.steps(), held_out, perplexity };
-        self.log.write(&evaluation)?;
+        self.log.write_evaluation(&evaluation)?;
         Ok(evaluation)
     }
 
@@ -220,8 +280,7 @@ impl PretrainingRun {
     pub fn save(&mut self) -> Result<PathBuf, RunError> {
         let (trainer, optimizer) = (&self.trainer, self.trainer.optimizer());
         if !is_finite(trainer.parameters()) {
-            let (skipped, steps) = (optimizer.skipped, trainer.steps());
-            return Err(RunError::Diverged { skipped, steps });
+            return Err(self.diverged());
         }
         let groups = [("model", trainer.parameters()), ("m", &optimizer.m), ("v", &optimizer.v)];
         let groups = groups.map(|(name, of)| (name, views(of)));
@@ -229,8 +288,10 @@ impl PretrainingRun {
             "position": self.position(),
             "updates": optimizer.updates,
             "skipped": optimizer.skipped,
-            "recipe": self.options.recipe(),
+            "recipe": recipe(&self.options),
         });
+        // The steps before a checkpoint are not written again.
+        self.log.sync()?;
         let root = self.folder.join(CHECKPOINTS);
         let saved = store::save(&root, trainer.steps(), &groups, &state)?;
         let svg = self.log.chart("Pre-training")?.to_svg();
@@ -270,19 +331,12 @@ impl State {
 
     /// Names the first setting that is not what it was.
     fn check_recipe(&self, folder: &Path, now: &Value) -> Result<(), RunError> {
-        let names = now.as_object().expect("a recipe is an object").keys();
-        for name in names {
-            let (saved, now) = (&self.recipe[name], &now[name]);
-            if saved != now {
-                return Err(RunError::OtherRecipe {
-                    folder: folder.to_owned(),
-                    setting: name.clone(),
-                    saved: saved.to_string(),
-                    now: now.to_string(),
-                });
+        match difference(&self.recipe, now) {
+            None => Ok(()),
+            Some((setting, saved, now)) => {
+                Err(RunError::OtherRecipe { folder: folder.to_owned(), setting, saved, now })
             }
         }
-        Ok(())
     }
 }
 
@@ -297,10 +351,10 @@ fn views(of: &Parameters) -> Vec<TensorView<'_>> {
         .collect()
 }
 
-fn read(stored: &Stored, group: &str, mut into: Parameters) -> Result<Parameters, RunError> {
+fn read(stored: &Stored, group: &str, into: &mut Parameters) -> Result<(), RunError> {
     for tensor in into.tensors().to_vec() {
         let values = &mut into.values_mut()[tensor.range.clone()];
         stored.read(group, &tensor.name, &tensor.shape, values)?;
     }
-    Ok(into)
+    Ok(())
 }

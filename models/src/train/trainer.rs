@@ -87,16 +87,23 @@ impl Trainer {
         parameters: Parameters,
         options: TrainerOptions,
     ) -> Result<Trainer, Error> {
+        let optimizer = Optimizer::new(options.optimizer, &parameters);
+        Trainer::with(arithmetic, config, parts, parameters, optimizer, 0, options)
+    }
+
+    /// The same of a training that has come to `step`, with the optimizer that it had then.
+    pub(super) fn with(
+        arithmetic: impl Into<Arithmetic>,
+        config: BertConfig,
+        parts: &[Part],
+        parameters: Parameters,
+        optimizer: Optimizer,
+        step: u64,
+        options: TrainerOptions,
+    ) -> Result<Trainer, Error> {
         let bert = Bert::trainable(arithmetic, config, parts, &parameters)?;
-        Ok(Trainer {
-            bert,
-            gradients: parameters.zeros_like(),
-            optimizer: Optimizer::new(options.optimizer, &parameters),
-            parameters,
-            options,
-            tape: Tape::default(),
-            step: 0,
-        })
+        let gradients = parameters.zeros_like();
+        Ok(Trainer { bert, parameters, gradients, optimizer, options, tape: Tape::default(), step })
     }
 
     /// The model as it is now. It serves inference, too.

@@ -132,6 +132,11 @@ fn check_groups<'t, 'a>(
     Ok(checked)
 }
 
+/// Makes a folder and those around it, unless they are there, so that their names last.
+pub(super) fn make(folder: &Path) -> Result<(), StoreError> {
+    make_folder(&System, folder)
+}
+
 /// Makes a folder and those around it, so that their names last.
 fn make_folder(disk: &impl Disk, path: &Path) -> Result<(), StoreError> {
     let made = match disk.create_folder(path) {

@@ -1,0 +1,83 @@
+//! The folder of a run, in which one process at a time works.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use super::RunError;
+use super::store::{self, Stored};
+
+pub(super) const CHECKPOINTS: &str = "checkpoints";
+pub(super) const LOG: &str = "log.jsonl";
+pub(super) const CHART: &str = "loss.svg";
+pub(super) const MODEL: &str = "model.safetensors";
+
+/// A folder that was looked at before anything costly is done for a run in it, and that no other
+/// process can work in while this value, or the run that it becomes, lives.
+#[derive(Debug)]
+pub struct RunFolder {
+    pub(super) path: PathBuf,
+    /// The checkpoint to go on from.
+    pub(super) stored: Option<Stored>,
+    /// Held, not used. The system lets go of it when the process ends, however it ends.
+    pub(super) lock: Option<File>,
+}
+
+impl RunFolder {
+    /// A folder for a new run, which is made if it is not there.
+    ///
+    /// # Errors
+    /// [`RunError::AlreadyThere`] and [`RunError::ModelThere`] if it has a run or a model that the
+    /// new one would replace, [`RunError::InUse`], and what the system refuses.
+    pub fn fresh(path: &Path) -> Result<RunFolder, RunError> {
+        store::make(path)?;
+        let lock = lock(path)?;
+        if let Some(stored) = store::latest(&path.join(CHECKPOINTS))? {
+            return Err(RunError::AlreadyThere { folder: path.to_owned(), step: stored.step });
+        }
+        let model = path.join(MODEL);
+        if model.exists() {
+            return Err(RunError::ModelThere { path: model });
+        }
+        Ok(RunFolder { path: path.to_owned(), stored: None, lock })
+    }
+
+    /// The folder of a run that is to go on, from its newest checkpoint that is whole.
+    ///
+    /// # Errors
+    /// [`RunError::NothingToResume`], [`RunError::InUse`], and what the system refuses.
+    pub fn begun(path: &Path) -> Result<RunFolder, RunError> {
+        let nothing = || RunError::NothingToResume { folder: path.to_owned() };
+        if !path.exists() {
+            return Err(nothing());
+        }
+        let lock = lock(path)?;
+        let stored = store::latest(&path.join(CHECKPOINTS))?.ok_or_else(nothing)?;
+        Ok(RunFolder { path: path.to_owned(), stored: Some(stored), lock })
+    }
+}
+
+/// Locks a folder. Where folders or the file system know no locks, there is none.
+fn lock(path: &Path) -> Result<Option<File>, RunError> {
+    // One that cannot be listed is found out when its files are.
+    let Ok(folder) = File::open(path) else { return Ok(None) };
+    match folder.try_lock() {
+        Ok(()) => Ok(Some(folder)),
+        Err(TryLockError::WouldBlock) => Err(RunError::InUse { folder: path.to_owned() }),
+        Err(TryLockError::Error(_)) => Ok(None),
+    }
+}
+
+/// Waits until the names in the folder of a file have arrived on the disk.
+pub(super) fn sync_names(path: &Path) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    // Elsewhere a folder cannot be opened, and its names need no such care.
+    if cfg!(unix) { File::open(folder.unwrap_or(Path::new(".")))?.sync_all() } else { Ok(()) }
+}
+
+/// Removes what a run that was killed left half written.
+pub(super) fn sweep(folder: &Path) {
+    for name in [LOG, CHART, MODEL, "config.json"] {
+        // Nobody reads it; that it cannot be removed is no reason to stop.
+        let _ = fs::remove_file(folder.join(format!("{name}.partial")));
+    }
+}
