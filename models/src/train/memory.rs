@@ -47,16 +47,17 @@ impl Memory {
         // What one layer at a time works in: gradients of the same, and the operands of dW.
         let wide = f.max(3 * d);
         let worked = 4 * (f + 3 * d + 6 * d) + (4 + copy) * 2 * wide + element * wide;
-        let head = masked * (v * (4 + 2 * (4 + copy)) + 8 * d * 4);
+        let row = v * (4 + 2 * (4 + copy)) + 8 * d * 4;
+        let head = (masked as u64).saturating_mul(row as u64);
         Memory {
             parameters: 16 * count as u64,
             model: (2 * element * products + 4 * tables) as u64,
-            activations: (n * (kept + worked) + head) as u64,
+            activations: (n as u64).saturating_mul((kept + worked) as u64).saturating_add(head),
         }
     }
 
     /// All of it.
     pub fn total(&self) -> u64 {
-        self.parameters + self.model + self.activations
+        self.parameters.saturating_add(self.model).saturating_add(self.activations)
     }
 }

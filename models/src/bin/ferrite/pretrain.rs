@@ -1,6 +1,7 @@
 //! `ferrite pretrain`: raw text to a BERT.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,15 +10,15 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use ferrite_models::bert::BertConfig;
 use ferrite_models::data::{
-    BatchSize, Corpus, CorpusOptions, DocumentRule, InstanceOptions, Masking, MaskingOptions,
-    PretrainingOptions, SentenceRule,
+    BatchSize, Corpus, CorpusOptions, DataError, DocumentRule, InstanceOptions, Masking,
+    MaskingOptions, PretrainingOptions, SentenceRule,
 };
 use ferrite_models::kernels::{Arithmetic, Level, Precision};
 use ferrite_models::tokenizer::train::FILES;
 use ferrite_models::tokenizer::{self, Tokenizer, WordPieceTrainer};
 use ferrite_models::train::{
-    Evaluation, LargestBatch, Memory, OptimizerOptions, PretrainingRun, RunError, RunOptions,
-    Schedule, ScheduleShape, StepRecord, TrainerOptions,
+    Evaluation, LargestBatch, Memory, OptimizerOptions, PretrainingRun, RunError, RunFolder,
+    RunOptions, Schedule, ScheduleShape, StepRecord, TrainerOptions,
 };
 
 use crate::console::{Console, Progress};
@@ -188,13 +189,19 @@ enum Numbers {
 }
 
 pub(crate) fn run(options: &Options, console: &Console) -> Result<Outcome, Failure> {
+    options.check()?;
     let stop = stop_on_interrupt()?;
+    // Before anything costly, and before a file of a run that is there could be replaced.
+    let begin = if options.resume { RunFolder::begun } else { RunFolder::fresh };
+    let folder = begin(&options.out).map_err(failure)?;
     let corpus = Arc::new(open_corpus(options, console)?);
     let tokenizer = Arc::new(tokenizer(options, console)?);
     let run_options = options.run_options(&tokenizer)?;
-    tell_memory(options, &run_options, console);
-    let begin = if options.resume { PretrainingRun::resume } else { PretrainingRun::start };
-    let mut run = begin(&options.out, run_options, corpus, tokenizer).map_err(failure)?;
+    tell_memory(options, &run_options, console)?;
+    let mut run = PretrainingRun::begin(folder, run_options, corpus, tokenizer).map_err(failure)?;
+    for damaged in run.damaged() {
+        console.note(format!("a checkpoint is damaged, and the one before is taken: {damaged}"));
+    }
     if options.resume {
         console.note(format!("going on after step {} of {}", run.steps(), run.total()));
     }
@@ -239,7 +246,15 @@ fn train(
             run.save().map_err(failure)?;
             return Ok(None);
         }
-        let record = run.step().map_err(failure)?;
+        let record = match run.step() {
+            Ok(record) => record,
+            // What was learnt is whole, though its text is not there any more.
+            Err(error @ RunError::Data(_)) => {
+                run.save().map_err(failure)?;
+                return Err(failure(error));
+            }
+            Err(error) => return Err(failure(error)),
+        };
         pace.add(&record);
         pace.show(&progress, &record, evaluation.as_ref());
         let is_last = record.step == total;
@@ -347,17 +362,13 @@ fn open_corpus(options: &Options, console: &Console) -> Result<Corpus, Failure> 
 /// the folder of the run afterwards.
 fn tokenizer(options: &Options, console: &Console) -> Result<Tokenizer, Failure> {
     let out = &options.out;
-    fs::create_dir_all(out).map_err(unreadable(out))?;
     let of_folder = |folder: &Path| {
         Tokenizer::from_pretrained(folder).map_err(|error| Failure::Other(error.to_string()))
     };
     if let Some(folder) = &options.vocab {
         let tokenizer = of_folder(folder)?;
-        for name in FILES {
-            let from = folder.join(name);
-            if from.exists() && !same_file(&from, &out.join(name)) {
-                fs::copy(&from, out.join(name)).map_err(unreadable(&from))?;
-            }
+        if !options.resume && !same_file(folder, out) {
+            keep(folder, out)?;
         }
         return Ok(tokenizer);
     }
@@ -385,7 +396,9 @@ fn tokenizer(options: &Options, console: &Console) -> Result<Tokenizer, Failure>
         })
         .map_err(other)?;
     drop(progress);
-    trained.save(out).map_err(other)?;
+    let made = tempfile::tempdir().map_err(unreadable(&std::env::temp_dir()))?;
+    trained.save(made.path()).map_err(other)?;
+    keep(made.path(), out)?;
     console.note(format!(
         "a vocabulary of {} in {:.1} s",
         counted(trained.tokens().len() as u64, "token"),
@@ -394,11 +407,76 @@ fn tokenizer(options: &Options, console: &Console) -> Result<Tokenizer, Failure>
     trained.tokenizer().map_err(other)
 }
 
+/// Copies the tokenizer's files into a folder. Another tokenizer there is not replaced.
+fn keep(from: &Path, out: &Path) -> Result<(), Failure> {
+    let mut files = Vec::new();
+    for name in FILES {
+        let (from, to) = (from.join(name), out.join(name));
+        let new =
+            if from.exists() { Some(fs::read(&from).map_err(unreadable(&from))?) } else { None };
+        match to.exists() {
+            true if new != Some(fs::read(&to).map_err(unreadable(&to))?) => {
+                return Err(Failure::Other(format!(
+                    "{}: of another tokenizer than this run's\n--vocab {} takes that one; or take \
+                     another --out.",
+                    to.display(),
+                    out.display()
+                )));
+            }
+            true => {}
+            false => files.extend(new.map(|new| (to, new))),
+        }
+    }
+    for (to, content) in files {
+        let partial = to.with_extension("partial");
+        let write = || {
+            let mut file = File::create(&partial)?;
+            file.write_all(&content)?;
+            file.sync_all()?;
+            fs::rename(&partial, &to)
+        };
+        write().map_err(unreadable(&to))?;
+    }
+    Ok(())
+}
+
 fn same_file(one: &Path, other: &Path) -> bool {
     matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
 impl Options {
+    /// Refuses what can be told to be wrong before anything is read.
+    fn check(&self) -> Result<(), Failure> {
+        let usage = |message: String| Err(Failure::Usage(message));
+        for (option, value) in [
+            ("--steps", self.steps),
+            ("--batch", self.batch as u64),
+            ("--accumulate", self.accumulate as u64),
+            ("--evaluation-batches", self.evaluation_batches as u64),
+            ("--evaluate-every", self.evaluate_every.unwrap_or(1)),
+            ("--save-every", self.save_every.unwrap_or(1)),
+            ("--static-masks", self.static_masks.unwrap_or(1).into()),
+        ] {
+            if value == 0 {
+                return usage(format!("{option} begins at 1"));
+            }
+        }
+        if !(self.held_out > 0.0 && self.held_out < 1.0) {
+            return usage(format!("--held-out {}: not between 0 and 1", self.held_out));
+        }
+        if self.max_length < InstanceOptions::SHORTEST {
+            let shortest = InstanceOptions::SHORTEST;
+            return usage(format!("--max-length {}: at least {shortest}", self.max_length));
+        }
+        if self.batch.checked_mul(self.max_length).is_none_or(|tokens| tokens >= 1 << 32) {
+            return usage(format!("--batch {}: 2^32 tokens and more", self.batch));
+        }
+        if let Some(rate) = self.rate.filter(|rate| !(rate.is_finite() && *rate > 0.0)) {
+            return usage(format!("--rate {rate}: not a number above 0"));
+        }
+        Ok(())
+    }
+
     fn run_options(&self, tokenizer: &Tokenizer) -> Result<RunOptions, Failure> {
         let config = self.model(tokenizer)?;
         if self.max_length > config.max_position_embeddings {
@@ -406,9 +484,6 @@ impl Options {
                 "--max-length {}: the model has {} positions",
                 self.max_length, config.max_position_embeddings
             )));
-        }
-        if self.batch == 0 || self.accumulate == 0 || self.steps == 0 {
-            return Err(Failure::Usage("--batch, --accumulate and --steps begin at 1".to_owned()));
         }
         let precision = match self.precision {
             Numbers::F32 => Precision::F32,
@@ -506,8 +581,8 @@ impl Options {
     }
 }
 
-/// Says what the run will take, before it does.
-fn tell_memory(options: &Options, run: &RunOptions, console: &Console) {
+/// Says what the run will take, before it does; refuses what is more than the machine has.
+fn tell_memory(options: &Options, run: &RunOptions, console: &Console) -> Result<(), Failure> {
     let tokens = options.batch * options.max_length;
     let masked = options.batch * options.max_predictions();
     let memory =
@@ -523,6 +598,24 @@ fn tell_memory(options: &Options, run: &RunOptions, console: &Console) {
         giga(memory.activations),
         run.arithmetic
     ));
+    match machine_memory() {
+        Some(there) if memory.total() > there => Err(Failure::Usage(format!(
+            "that is more than the {:.2} GB of this machine: take a smaller --batch, with \
+             --accumulate, or a shorter --max-length",
+            giga(there)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The bytes of memory and swap, where the system says so.
+fn machine_memory() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let bytes = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        Some(1024 * line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?)
+    };
+    Some(bytes("MemTotal:")? + bytes("SwapTotal:").unwrap_or(0))
 }
 
 /// A flag that Ctrl-C raises; a second Ctrl-C ends the program at once.
@@ -546,9 +639,19 @@ fn unreadable(path: &Path) -> impl FnOnce(std::io::Error) -> Failure + '_ {
 fn failure(error: RunError) -> Failure {
     let advice = match &error {
         RunError::AlreadyThere { .. } => "\n--resume goes on with it; or take another --out.",
+        RunError::ModelThere { .. } => "\nTake another --out.",
+        RunError::OtherRecipe { setting, .. } if setting == "level" => {
+            "\nFERRITE_LEVEL caps the level, if the machine has the one that it was begun with."
+        }
+        RunError::Data(DataError::OtherData { .. }) => {
+            "\nGive the texts and the vocabulary that it was begun with."
+        }
+        RunError::Data(DataError::EmptyPart { .. }) => {
+            "\nA larger --held-out helps, or more documents: blank lines, or files, end them."
+        }
         RunError::NothingToResume { .. } => "\nWithout --resume a new run begins.",
         RunError::OtherRecipe { .. } => "\nGive the options that it was begun with.",
-        RunError::Diverged { .. } => "\nA lower --rate or a longer --warmup helps.",
+        RunError::Diverged { .. } => "\nA lower --rate or a longer --warmup helps, in a new run.",
         _ => "",
     };
     Failure::Other(format!("{error}{advice}"))
