@@ -99,10 +99,10 @@ fn options(precision: Precision, accumulate: usize) -> RunOptions {
 fn steps(run: &mut PretrainingRun, until: u64) {
     while run.steps() < until {
         let record = run.step().unwrap();
-        if record.step % 3 == 0 {
+        if record.step.is_multiple_of(3) {
             run.evaluate().unwrap();
         }
-        if record.step % SAVE_EVERY == 0 {
+        if record.step.is_multiple_of(SAVE_EVERY) {
             run.save().unwrap();
         }
     }
@@ -147,6 +147,9 @@ fn straight(setting: &Setting, options: &RunOptions) -> End {
 fn in_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
 }
+
+/// What a setting is called, and how to change it.
+type Change = (&'static str, fn(&mut RunOptions));
 
 #[test]
 fn a_run_that_stops_after_any_step_ends_with_the_same_bits_and_the_same_log() {
@@ -239,7 +242,7 @@ fn what_was_changed_is_named() {
     let setting = Setting::new();
     let begun = options(Precision::F32, 1);
     let folder = stopped(&setting, &begun);
-    let changes: [(&str, fn(&mut RunOptions)); 10] = [
+    let changes: [Change; 10] = [
         ("accumulate", |o| o.accumulate = 2),
         ("batch.sequences", |o| o.data.batch = BatchSize::Sequences(7)),
         ("config.hidden_dropout_prob", |o| o.config.hidden_dropout_prob = 0.2),
@@ -287,7 +290,7 @@ fn what_was_changed_is_named() {
 #[test]
 fn options_that_no_run_can_have_are_refused_before_the_first_step() {
     let setting = Setting::new();
-    let changes: [(&str, fn(&mut RunOptions)); 7] = [
+    let changes: [Change; 7] = [
         ("accumulate", |o| o.accumulate = 0),
         ("evaluation_batches", |o| o.evaluation_batches = 0),
         ("held out", |o| o.data.held_out = 0.0),
@@ -304,80 +307,6 @@ fn options_that_no_run_can_have_are_refused_before_the_first_step() {
         assert!(matches!(error, RunError::Data(_)), "{error}");
         assert!(error.to_string().contains(expected), "{expected}: {error}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "{expected}");
-    }
-}
-
-#[test]
-fn a_folder_has_one_run_and_one_process() {
-    let setting = Setting::new();
-    let options = options(Precision::F32, 1);
-    let folder = tempfile::tempdir().unwrap();
-    let error = setting.resume(folder.path(), &options).unwrap_err();
-    assert!(matches!(error, RunError::NothingToResume { .. }), "{error}");
-    let missing = folder.path().join("missing");
-    let error = setting.resume(&missing, &options).unwrap_err();
-    assert!(matches!(error, RunError::NothingToResume { .. }) && !missing.exists(), "{error}");
-    // One that was stopped before its first checkpoint begins anew.
-    steps(&mut setting.start(folder.path(), &options).unwrap(), 2);
-    let mut run = setting.start(folder.path(), &options).unwrap();
-    assert_eq!(log(folder.path()).len(), 0);
-    steps(&mut run, 4);
-    if cfg!(unix) {
-        for error in
-            [setting.start(folder.path(), &options), setting.resume(folder.path(), &options)]
-        {
-            let error = error.unwrap_err();
-            assert!(matches!(error, RunError::InUse { .. }), "{error}");
-        }
-    }
-    drop(run);
-    match setting.start(folder.path(), &options).unwrap_err() {
-        RunError::AlreadyThere { step, .. } => assert_eq!(step, 4),
-        error => panic!("{error}"),
-    }
-    // Nor is a model replaced that is not of a run.
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("model.safetensors"), "dear").unwrap();
-    let error = setting.start(folder.path(), &options).unwrap_err();
-    assert!(matches!(error, RunError::ModelThere { .. }), "{error}");
-    assert_eq!(fs::read(folder.path().join("model.safetensors")).unwrap(), b"dear");
-}
-
-#[test]
-fn what_cannot_be_written_is_named_and_the_checkpoints_before_still_load() {
-    let setting = Setting::new();
-    let options = options(Precision::F32, 1);
-    let expected = straight(&setting, &options);
-    let file = setting.files.paths[0].clone();
-    for path in [&file, &file.join("inner")] {
-        let error = setting.start(path, &options).unwrap_err().to_string();
-        assert!(error.contains("0.txt"), "{error}");
-    }
-    // A folder in the place of each file that is to be written.
-    for (blocked, step) in [("loss.svg", 8), ("checkpoints/step-00000008", 4)] {
-        let folder = tempfile::tempdir().unwrap();
-        let mut run = setting.start(folder.path(), &options).unwrap();
-        steps(&mut run, 7);
-        let path = folder.path().join(blocked);
-        let _ = fs::remove_file(&path);
-        // The store takes a folder of this name for a damaged checkpoint, but not this one.
-        fs::create_dir_all(path.join("inner/deep")).unwrap();
-        run.step().unwrap();
-        let error = run.save().unwrap_err();
-        match (&error, blocked) {
-            (RunError::Io { path: named, .. }, "loss.svg") => assert_eq!(*named, path),
-            (RunError::Store(_), _) => assert!(error.to_string().contains("step-00000008")),
-            _ => panic!("{error}"),
-        }
-        drop(run);
-        fs::remove_dir_all(&path).unwrap();
-        let mut run = match setting.resume(folder.path(), &options) {
-            Ok(run) => run,
-            Err(error) => panic!("{blocked}: {error}"),
-        };
-        assert!(run.steps() >= step.min(4), "{blocked}");
-        let found = end(&mut run, folder.path());
-        assert!(found.parameters == expected.parameters && found.moments == expected.moments);
     }
 }
 

@@ -48,6 +48,11 @@ pub(super) fn one<T>(of: &'static [T], random: &mut Random) -> &'static T {
     &of[random.index(of.len())]
 }
 
+/// One of some texts.
+pub(super) fn one_text(of: &'static [&'static str], random: &mut Random) -> &'static str {
+    of[random.index(of.len())]
+}
+
 /// Two different ones.
 fn two<T>(of: &'static [T], random: &mut Random) -> [&'static T; 2] {
     let first = random.index(of.len());
@@ -83,22 +88,22 @@ impl Cast {
             c,
             animal,
             animal2,
-            pet: *one(&PETS, random),
+            pet: one_text(&PETS, random),
             thing,
             other,
             colour,
             colour2,
             place,
             place2,
-            hiding: *one(&HIDING, random),
+            hiding: one_text(&HIDING, random),
             food: one(&FOODS, random),
             job,
             job2,
             vehicle: one(&VEHICLES, random),
             quality: one(&QUALITIES, random),
             weather: one(&WEATHER, random),
-            day: *one(&DAYS, random),
-            counted: *one(&COUNTED, random),
+            day: one_text(&DAYS, random),
+            counted: one_text(&COUNTED, random),
             price: random.between(2, 9),
             had,
             gave: random.between(1, had - 1),
@@ -234,7 +239,7 @@ pub(super) fn story(seed: u64, number: u64) -> Vec<String> {
     let cast = Cast::draw(&mut random);
     let mut sentences = Vec::new();
     for beat in *one(&PLOTS, &mut random) {
-        let text = cast.fill(*one(beat, &mut random));
+        let text = cast.fill(one_text(beat, &mut random));
         sentences.extend(text.split_inclusive(['.', '?']).map(|part| part.trim().to_owned()));
     }
     sentences

@@ -62,7 +62,7 @@ impl School {
             since.masked += loss.masked;
             since.next_sentence += loss.next_sentence;
             let step = trainer.steps();
-            if step % interval == 0 || step == self.steps {
+            if step.is_multiple_of(interval) || step == self.steps {
                 let held_out = means(&measure(trainer.bert(), held_out)?);
                 let point = Point { step, training: means(&std::mem::take(&mut since)), held_out };
                 points.push(point);

@@ -17,7 +17,7 @@ pub(super) const VOCABULARY: usize = 800;
 pub(super) const LONGEST: usize = 64;
 
 /// Pre-training.
-pub(super) const STEPS: u64 = 1500;
+pub(super) const STEPS: u64 = 1200;
 pub(super) const BATCH_TOKENS: usize = 2048;
 pub(super) const PEAK: f32 = 2e-3;
 /// How often the held-out loss is measured in the course of training, and on how many batches.
@@ -25,7 +25,7 @@ pub(super) const MEASUREMENTS: u64 = 20;
 pub(super) const WATCHED: usize = 4;
 
 /// Fine-tuning: of the pre-trained model and of one that has learnt nothing.
-pub(super) const TASK_STEPS: u64 = 400;
+pub(super) const TASK_STEPS: u64 = 700;
 pub(super) const TASK_BATCH: usize = 32;
 pub(super) const TASK_PEAK: f32 = 5e-4;
 
