@@ -49,7 +49,7 @@ const MODEL: [&str; 2] = ["config.json", "model.safetensors"];
 /// The folder of the fine-tuned model, in the other.
 const TASK: &str = "task";
 
-/// Train a small BERT from nothing, in less than two minutes, and see what it learns
+/// Train a small BERT from nothing, in about two minutes, and see what it learns
 ///
 /// Makes up a corpus of little stories, trains a vocabulary and pre-trains a BERT on it, and then
 /// fine-tunes all of it on a task over the same language: does a statement follow from what was told?

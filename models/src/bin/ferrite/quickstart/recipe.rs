@@ -1,4 +1,4 @@
-//! Sizes, rates and steps: found by trying, so that all of it takes less than two minutes on two
+//! Sizes, rates and steps: found by trying, so that all of it takes about two minutes on two
 //! cores.
 
 use ferrite_models::bert::BertConfig;
