@@ -148,9 +148,11 @@ mod tests {
             assert!(norm > 1.0, "clipping is part of the test");
             for (n, tensor) in names.iter().enumerate() {
                 let g = 0.01 * (n as f64 + 1.0) / (norm + 1e-6);
-                let (m, v) = (0.1 * g, 0.001 * g * g);
+                // What f32 holds of 0.9 and 0.999.
+                let rest = [options.adamw.beta1, options.adamw.beta2].map(|b| 1.0 - f64::from(b));
+                let (m, v) = (rest[0] * g, rest[1] * g * g);
                 let (m, v) = match options.adamw.bias_correction {
-                    true => (m / 0.1, v / 0.001),
+                    true => (m / rest[0], v / rest[1]),
                     false => (m, v),
                 };
                 let decay = if tensor.decays() { 0.01 } else { 0.0 };
