@@ -73,20 +73,38 @@ impl BertEmbeddings {
     /// If an id, a type or a place is beyond its table, or the shapes do not fit.
     #[track_caller]
     pub fn forward(&self, ids: &[u32], types: &[u32], sequences: &Segments, x: &mut Activations) {
+        let places = self.check(ids, types, sequences, x.shape());
+        x.write_rows(|first, mut x| {
+            self.sum(ids, types, &places, first, x.reborrow());
+            self.norm.forward(x);
+        });
+    }
+
+    /// Makes sure that everything fits; returns the place of each token in its sequence.
+    #[track_caller]
+    fn check(
+        &self,
+        ids: &[u32],
+        types: &[u32],
+        sequences: &Segments,
+        x: (usize, usize),
+    ) -> Vec<u32> {
         assert_eq!(types.len(), ids.len(), "elements of the types and of the ids");
-        check_shapes(ids, sequences, x.shape(), self.d_model());
+        check_shapes(ids, sequences, x, self.d_model());
         let places = places(sequences);
         self.token.check("token", ids);
         self.segment.check("segment", types);
         self.position.check("position", &places);
-        x.write_rows(|first, mut x| {
-            let range = first..first + x.rows();
-            let token = self.token.lookup("token", &ids[range.clone()]);
-            let segment = self.segment.lookup("segment", &types[range.clone()]);
-            let position = self.position.lookup("position", &places[range]);
-            embedding_sum(self.level, token, 1.0, position, Some(segment), x.reborrow());
-            self.norm.forward(x);
-        });
+        places
+    }
+
+    /// What is normalised, of the rows from `first` on.
+    fn sum(&self, ids: &[u32], types: &[u32], places: &[u32], first: usize, x: MatMut<'_>) {
+        let range = first..first + x.rows();
+        let token = self.token.lookup("token", &ids[range.clone()]);
+        let segment = self.segment.lookup("segment", &types[range.clone()]);
+        let position = self.position.lookup("position", &places[range]);
+        embedding_sum(self.level, token, 1.0, position, Some(segment), x);
     }
 }
 
@@ -118,20 +136,9 @@ impl BertEmbeddings {
         sum: &mut Matrix<f32>,
         x: &mut Activations,
     ) {
-        assert_eq!(types.len(), ids.len(), "elements of the types and of the ids");
-        check_shapes(ids, sequences, x.shape(), self.d_model());
-        let places = places(sequences);
-        self.token.check("token", ids);
-        self.segment.check("segment", types);
-        self.position.check("position", &places);
+        let places = self.check(ids, types, sequences, x.shape());
         sum.resize(ids.len(), self.d_model());
-        share_rows(sum.view_mut(), |first, sum| {
-            let range = first..first + sum.rows();
-            let token = self.token.lookup("token", &ids[range.clone()]);
-            let segment = self.segment.lookup("segment", &types[range.clone()]);
-            let position = self.position.lookup("position", &places[range]);
-            embedding_sum(self.level, token, 1.0, position, Some(segment), sum);
-        });
+        share_rows(sum.view_mut(), |first, sum| self.sum(ids, types, &places, first, sum));
         self.norm.forward_from(sum.view(), x);
     }
 

@@ -238,10 +238,7 @@ fn ready<'a>(arithmetic: Arithmetic, x: Mat<'a>, copy: &'a mut Activations) -> L
     if arithmetic.precision() == Precision::F32 {
         return x.into();
     }
-    copy.resize(arithmetic, x.rows(), x.cols());
-    copy.write_rows(|first, mut rows| {
-        (0..rows.rows()).for_each(|row| rows.row_mut(row).copy_from_slice(x.row(first + row)));
-    });
+    copy.copy_from(arithmetic, x);
     (&*copy).into()
 }
 

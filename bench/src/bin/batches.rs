@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     options.batch = BatchSize::Sequences(batch);
     options.instances = InstanceOptions { max_seq_length, ..InstanceOptions::default() };
-    let max_predictions = (0.15 * max_seq_length as f64).ceil() as usize;
+    let max_predictions = MaskingOptions::predictions_of(max_seq_length);
     options.masking = MaskingOptions { max_predictions, ..MaskingOptions::default() };
     let corpus = Arc::new(Corpus::open(&[corpus], CorpusOptions::default())?);
     let tokenizer = Arc::new(Tokenizer::from_pretrained(&vocab)?);

@@ -46,13 +46,18 @@ impl Activations {
     /// A copy of `x`, ready for products of `arithmetic`.
     pub fn from_rows(arithmetic: impl Into<Arithmetic>, x: Mat<'_>) -> Activations {
         let mut copy = Activations::default();
-        copy.resize(arithmetic, x.rows(), x.cols());
-        copy.write_rows(|first, mut rows| {
+        copy.copy_from(arithmetic, x);
+        copy
+    }
+
+    /// Becomes a copy of `x`, ready for products of `arithmetic`, keeping the memory if it suffices.
+    pub fn copy_from(&mut self, arithmetic: impl Into<Arithmetic>, x: Mat<'_>) {
+        self.resize(arithmetic, x.rows(), x.cols());
+        self.write_rows(|first, mut rows| {
             for row in 0..rows.rows() {
                 rows.row_mut(row).copy_from_slice(x.row(first + row));
             }
         });
-        copy
     }
 
     /// The floats alone.

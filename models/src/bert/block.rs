@@ -10,6 +10,7 @@ use ferrite_layers::{
 
 use super::BlockGradients;
 use super::dropout::{Dropouts, Place};
+use super::training::copy_to;
 
 /// A post-norm Transformer encoder layer (Attention Is All You Need, section 3.1; BERT, section 3):
 /// each sub-layer's output is added to its input, and the sum is normalised.
@@ -131,7 +132,7 @@ impl Block {
         let dropout = dropouts.at(Place::FeedForwardOutput(layer));
         let dy = self.dropped(dropout, d_sum, d_dropped);
         // dy may be d_sum itself, which da is added to: the copy is d, which is not needed any more.
-        copy(d_sum.view(), d);
+        copy_to(d_sum.view(), d);
         let da = InputGradient::Add(d.view_mut());
         let parts = (hidden, &mut *linear);
         self.feed_forward.backward(a.values(), feed_forward, dy, da, gradients.feed_forward, parts);
@@ -142,7 +143,7 @@ impl Block {
             attention_norm,
         );
         let dy = self.dropped(dropouts.at(Place::AttentionOutput(layer)), d_sum, d_dropped);
-        copy(d_sum.view(), d);
+        copy_to(d_sum.view(), d);
         let dx = InputGradient::Add(d.view_mut());
         let weights = dropouts.at(Place::AttentionWeights(layer));
         let (x, parts) = (x.values(), (heads, linear));
@@ -179,7 +180,7 @@ impl Block {
     ) -> Mat<'a> {
         let Some(dropout) = dropout else { return d.view() };
         dropped.resize(d.rows(), d.cols());
-        copy(d.view(), dropped);
+        copy_to(d.view(), dropped);
         dropout.apply(self.arithmetic().level(), dropped.view_mut());
         dropped.view()
     }
@@ -193,10 +194,4 @@ impl Block {
     pub fn d_model(&self) -> usize {
         self.attention.output.d_out()
     }
-}
-
-fn copy(from: Mat<'_>, to: &mut Matrix<f32>) {
-    share_rows(to.view_mut(), |first, mut to| {
-        (0..to.rows()).for_each(|row| to.row_mut(row).copy_from_slice(from.row(first + row)));
-    });
 }

@@ -53,6 +53,13 @@ pub struct PretrainingLoss {
     pub next_sentence: CrossEntropy,
 }
 
+impl std::ops::AddAssign for PretrainingLoss {
+    fn add_assign(&mut self, other: PretrainingLoss) {
+        self.masked += other.masked;
+        self.next_sentence += other.next_sentence;
+    }
+}
+
 /// What a backward pass needs of the forward pass, and the memory that both work in. Made once,
 /// reused, it grows to what the largest batch needs.
 #[derive(Debug, Default)]
@@ -241,8 +248,6 @@ impl Bert {
         let of_next = of.next_sentence.expect("cut");
         let level = self.level();
         let mut loss = PretrainingLoss::default();
-        tape.d_hidden.resize(batch.tokens(), self.encoder.embeddings.d_model());
-        tape.d_hidden.fill(0.0);
 
         // The masked words.
         let Tape { hidden, masked_lm: words, d_rows, d_hidden, scratch, .. } = &mut *tape;
@@ -314,8 +319,6 @@ impl Bert {
         };
         let BertOf { embeddings, blocks, pooler: of_pooler, classifier: of_classifier, .. } = of;
         let (of_pooler, of_classifier) = (of_pooler.expect("cut"), of_classifier.expect("cut"));
-        tape.d_hidden.resize(batch.tokens(), self.encoder.embeddings.d_model());
-        tape.d_hidden.fill(0.0);
         let head = (&classifier.dense, dropouts.at(Place::Classifier));
         let of = (of_pooler, of_classifier);
         let loss = sequence_head(pooler, head, batch, labels, weight, tape, of);
@@ -323,11 +326,14 @@ impl Bert {
         loss
     }
 
-    /// The encoder's forward pass, `tape.hidden` its result.
+    /// The encoder's forward pass, `tape.hidden` its result; `tape.d_hidden`, to which the heads add
+    /// their gradients, becomes zero.
     fn forward_taped(&self, batch: &Batch, dropouts: &Dropouts, tape: &mut Tape) {
-        let Tape { embedded, blocks, hidden, feed_forward, .. } = tape;
+        let Tape { embedded, blocks, hidden, feed_forward, d_hidden, .. } = tape;
         let Encoder { embeddings, blocks: layers } = &self.encoder;
         let (n, d_model) = (batch.tokens(), embeddings.d_model());
+        d_hidden.resize(n, d_model);
+        d_hidden.fill(0.0);
         blocks.resize_with(layers.len(), BlockTape::default);
         // The input of each layer lies on its own tape.
         let first = blocks.first_mut().map_or(&mut *hidden, |tape| &mut tape.x);
@@ -461,7 +467,8 @@ fn copy(from: Mat<'_>) -> Matrix<f32> {
     to
 }
 
-fn copy_to(from: Mat<'_>, to: &mut Matrix<f32>) {
+/// Writes `from` to `to`, which has its shape.
+pub(super) fn copy_to(from: Mat<'_>, to: &mut Matrix<f32>) {
     share_rows(to.view_mut(), |first, mut to| {
         (0..to.rows()).for_each(|row| to.row_mut(row).copy_from_slice(from.row(first + row)));
     });

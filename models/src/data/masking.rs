@@ -72,6 +72,13 @@ impl Default for MaskingOptions {
     }
 }
 
+impl MaskingOptions {
+    /// As many predictions as 15 % of the longest sequence, rounded up: the reference's 20 at 128.
+    pub fn predictions_of(max_seq_length: usize) -> usize {
+        (0.15 * max_seq_length as f64).ceil() as usize
+    }
+}
+
 /// What is to be guessed in a sequence. The lists are parallel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Masked {

@@ -5,11 +5,9 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use ferrite_kernels::elementwise;
-
-use super::RunError;
 use super::folder::{MODEL, sync_names};
-use crate::bert::{BertConfig, Parameters};
+use super::{RunError, store};
+use crate::bert::{BertConfig, Parameters, Tensor};
 
 /// Writes `config.json` and `model.safetensors`, with the names of tensors that `transformers` looks
 /// for, into a folder, which is made if it is not there. Each file replaces one of its name in one
@@ -22,8 +20,8 @@ pub fn export(folder: &Path, config: &BertConfig, parameters: &Parameters) -> Re
     let mut config = config.clone();
     config.architectures = vec![architecture(parameters).to_owned()];
     let json = serde_json::to_string_pretty(&config).expect("strings and numbers");
-    replace(&folder.join("config.json"), |file| file.write_all(json.as_bytes()))?;
-    replace(&folder.join(MODEL), |file| write_tensors(file, parameters))
+    replace_file(&folder.join("config.json"), |file| file.write_all(json.as_bytes()))?;
+    replace_file(&folder.join(MODEL), |file| write_tensors(file, parameters))
 }
 
 /// The class of `transformers` that has these tensors.
@@ -37,35 +35,22 @@ fn architecture(parameters: &Parameters) -> &'static str {
     }
 }
 
-/// The safetensors format: the length of a header, the header, the numbers.
 fn write_tensors(file: &mut impl Write, parameters: &Parameters) -> std::io::Result<()> {
-    let mut header = serde_json::Map::new();
-    header.insert("__metadata__".to_owned(), serde_json::json!({"format": "pt"}));
-    let mut end = 0;
-    for tensor in parameters.tensors() {
-        let start = end;
-        end += 4 * tensor.range.len();
-        let entry = serde_json::json!({
-            "dtype": "F32", "shape": tensor.shape, "data_offsets": [start, end],
-        });
-        header.insert(tensor.stored_name(), entry);
-    }
-    let mut header = serde_json::to_vec(&header)?;
-    // The numbers begin at a multiple of their size.
-    header.resize(header.len().next_multiple_of(8), b' ');
-    file.write_all(&(header.len() as u64).to_le_bytes())?;
-    file.write_all(&header)?;
-    for tensor in parameters.tensors() {
-        for part in parameters.tensor(tensor).chunks(1 << 16) {
-            let bytes: Vec<u8> = part.iter().flat_map(|x| x.to_le_bytes()).collect();
-            file.write_all(&bytes)?;
-        }
-    }
-    Ok(())
+    let names: Vec<String> = parameters.tensors().iter().map(Tensor::stored_name).collect();
+    let views = store::views(parameters);
+    let by_name = names.iter().map(String::as_str).zip(&views).collect();
+    store::tensors::write(&by_name, file)
 }
 
-/// Writes a file aside, sees it safe on the disk, and puts it in its place.
-pub(super) fn replace(
+/// Writes a file aside, sees it safe on the disk, and puts it in its place: it is there as a whole,
+/// or as it was before.
+///
+/// # Errors
+/// [`RunError::Io`], with the file.
+///
+/// # Panics
+/// If the path ends without a name.
+pub fn replace_file(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
 ) -> Result<(), RunError> {
@@ -80,6 +65,7 @@ pub(super) fn replace(
         sync_names(path)
     };
     attempt().map_err(|source| {
+        // What is left of it is of no use; that it cannot be removed is not the error to tell.
         let _ = fs::remove_file(&partial);
         RunError::Io { path: path.to_owned(), source }
     })
@@ -103,8 +89,53 @@ pub fn carry_over(trained: &Parameters, mut fresh: Parameters) -> Parameters {
     fresh
 }
 
-/// Whether all numbers are finite.
-pub(super) fn is_finite(parameters: &Parameters) -> bool {
-    let level = ferrite_kernels::Level::current();
-    elementwise::sum_of_squares_shared(level, parameters.values()).is_finite()
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use safetensors::SafeTensors;
+
+    use super::*;
+    use crate::bert::Part;
+    use crate::train::initialize;
+
+    #[test]
+    fn the_safetensors_crate_reads_every_tensor() {
+        let folder = tempfile::tempdir().unwrap();
+        let labels = ["yes", "no", "unknown"].map(str::to_owned);
+        let config = BertConfig {
+            vocab_size: 100,
+            hidden_size: 128,
+            num_hidden_layers: 3,
+            num_attention_heads: 4,
+            intermediate_size: 512,
+            max_position_embeddings: 64,
+            id2label: Some((0..).zip(labels).collect()),
+            ..BertConfig::default()
+        };
+        let parameters = initialize(&config, &Part::ALL, 1);
+        export(folder.path(), &config, &parameters).unwrap();
+        let bytes = fs::read(folder.path().join("model.safetensors")).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        assert_eq!(file.len(), parameters.tensors().len());
+        for tensor in parameters.tensors() {
+            let found = file.tensor(&tensor.stored_name()).unwrap();
+            assert_eq!(found.shape(), tensor.shape);
+            let values: Vec<u8> =
+                parameters.tensor(tensor).iter().flat_map(|value| value.to_le_bytes()).collect();
+            assert!(found.data() == values, "{}", tensor.name);
+        }
+        let read = BertConfig::from_file(folder.path().join("config.json")).unwrap();
+        assert_eq!(read.id2label, config.id2label);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_failure_names_the_file_and_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let error = replace_file(&path, |_| Err(io::ErrorKind::StorageFull.into())).unwrap_err();
+        assert!(error.to_string().contains("file"), "{error}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
 }

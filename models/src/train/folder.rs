@@ -70,8 +70,7 @@ fn lock(path: &Path) -> Result<Option<File>, RunError> {
 /// Waits until the names in the folder of a file have arrived on the disk.
 pub(super) fn sync_names(path: &Path) -> std::io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    // Elsewhere a folder cannot be opened, and its names need no such care.
-    if cfg!(unix) { File::open(folder.unwrap_or(Path::new(".")))?.sync_all() } else { Ok(()) }
+    store::sync_folder(folder.unwrap_or(Path::new(".")))
 }
 
 /// Removes what a run that was killed left half written.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::export::replace;
+use super::export::replace_file;
 use super::{Chart, Curve, RunError};
 use crate::bert::PretrainingLoss;
 
@@ -86,7 +86,7 @@ impl Log {
         let evaluated = kept.iter().rev().find_map(|line| {
             serde_json::from_str::<Value>(line).ok().filter(is_evaluation)?["step"].as_u64()
         });
-        replace(path, |file| kept.iter().try_for_each(|line| writeln!(file, "{line}")))?;
+        replace_file(path, |file| kept.iter().try_for_each(|line| writeln!(file, "{line}")))?;
         let file = OpenOptions::new().append(true).open(path).map_err(RunError::io(path))?;
         Ok(Log { path: path.to_owned(), file, evaluated })
     }

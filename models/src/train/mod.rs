@@ -52,7 +52,7 @@ mod trainer;
 
 pub use chart::{Chart, Curve};
 pub use error::RunError;
-pub use export::{carry_over, export};
+pub use export::{carry_over, export, replace_file};
 pub use folder::RunFolder;
 pub use initialize::initialize;
 pub use log::{Evaluation, Scores, StepRecord};

@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use ferrite_kernels::Arithmetic;
+use ferrite_kernels::{Arithmetic, elementwise};
 use ferrite_tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
-use super::export::{export, is_finite, replace};
+use super::export::{export, replace_file};
 use super::folder::{CHART, CHECKPOINTS, LOG, sweep};
 use super::log::Log;
 use super::recipe::{difference, recipe};
-use super::store::{self, StoreError, Stored, TensorView};
+use super::store::{self, StoreError, Stored};
 use super::{
     Evaluation, Optimizer, RunError, RunFolder, Scores, StepRecord, Trainer, TrainerOptions,
     initialize,
@@ -261,9 +261,7 @@ impl PretrainingRun {
         for batch in batches.take(self.options.evaluation_batches) {
             let batch = batch?;
             let (bert, targets) = (self.trainer.bert(), PretrainingTargets::from(&batch));
-            let of = bert.pretraining_loss(&batch.batch, targets, &mut self.workspace)?;
-            loss.masked += of.masked;
-            loss.next_sentence += of.next_sentence;
+            loss += bert.pretraining_loss(&batch.batch, targets, &mut self.workspace)?;
         }
         let held_out = Scores::from(loss);
         let perplexity = held_out.masked_loss.exp();
@@ -279,11 +277,12 @@ impl PretrainingRun {
     /// [`RunError::Diverged`], and nothing is written.
     pub fn save(&mut self) -> Result<PathBuf, RunError> {
         let (trainer, optimizer) = (&self.trainer, self.trainer.optimizer());
-        if !is_finite(trainer.parameters()) {
+        let (level, values) = (trainer.bert().level(), trainer.parameters().values());
+        if !elementwise::sum_of_squares_shared(level, values).is_finite() {
             return Err(self.diverged());
         }
         let groups = [("model", trainer.parameters()), ("m", &optimizer.m), ("v", &optimizer.v)];
-        let groups = groups.map(|(name, of)| (name, views(of)));
+        let groups = groups.map(|(name, of)| (name, store::views(of)));
         let state = json!({
             "position": self.position(),
             "updates": optimizer.updates,
@@ -295,7 +294,9 @@ impl PretrainingRun {
         let root = self.folder.join(CHECKPOINTS);
         let saved = store::save(&root, trainer.steps(), &groups, &state)?;
         let svg = self.log.chart("Pre-training")?.to_svg();
-        replace(&self.folder.join(CHART), |file| std::io::Write::write_all(file, svg.as_bytes()))?;
+        replace_file(&self.folder.join(CHART), |file| {
+            std::io::Write::write_all(file, svg.as_bytes())
+        })?;
         Ok(saved)
     }
 
@@ -338,17 +339,6 @@ impl State {
             }
         }
     }
-}
-
-fn views(of: &Parameters) -> Vec<TensorView<'_>> {
-    let tensors = of.tensors().iter();
-    tensors
-        .map(|tensor| TensorView {
-            name: &tensor.name,
-            shape: &tensor.shape,
-            data: of.tensor(tensor),
-        })
-        .collect()
 }
 
 fn read(stored: &Stored, group: &str, into: &mut Parameters) -> Result<(), RunError> {

@@ -167,7 +167,7 @@ impl Trainer {
         let share = |number: usize| 1.0 / number.max(1) as f32;
         let weights = PretrainingWeights { masked: share(words), next_sentence: share(pairs) };
         self.step(batches, |bert, batch, dropouts, tape, gradients, loss: &mut PretrainingLoss| {
-            let of = bert.pretraining_gradients(
+            *loss += bert.pretraining_gradients(
                 &batch.batch,
                 PretrainingTargets::from(batch),
                 weights,
@@ -175,8 +175,6 @@ impl Trainer {
                 tape,
                 gradients,
             )?;
-            loss.masked += of.masked;
-            loss.next_sentence += of.next_sentence;
             Ok(())
         })
     }

@@ -1,5 +1,8 @@
 //! How the program ends.
 
+use std::fmt::Display;
+use std::path::Path;
+
 use ferrite_models::Error;
 
 /// An end with results. The numbers are the exit codes.
@@ -49,6 +52,16 @@ impl Failure {
         }
     }
 
+    /// For `map_err`: what the system says of a file or a folder.
+    pub(crate) fn file(path: &Path) -> impl FnOnce(std::io::Error) -> Failure + '_ {
+        move |error| Failure::Other(format!("{}: {error}", path.display()))
+    }
+
+    /// For `map_err`: an error that says all there is to say.
+    pub(crate) fn other(error: impl Display) -> Failure {
+        Failure::Other(error.to_string())
+    }
+
     /// For `map_err`: a model that was asked for as `name` cannot be loaded.
     pub(crate) fn model(name: &str) -> impl FnOnce(Error) -> Failure + '_ {
         move |error| {
@@ -60,5 +73,21 @@ impl Failure {
             };
             Failure::Model(format!("{error}\n{advice}"))
         }
+    }
+}
+
+/// Makes a folder to write to, and sees to it that none of these files is lost.
+pub(crate) fn prepare<'a>(
+    out: &Path,
+    names: impl IntoIterator<Item = &'a str>,
+    overwrite: bool,
+) -> Result<(), Failure> {
+    std::fs::create_dir_all(out).map_err(Failure::file(out))?;
+    match names.into_iter().map(|name| out.join(name)).find(|path| path.exists()) {
+        Some(path) if !overwrite => {
+            let path = path.display();
+            Err(Failure::Other(format!("{path} is already there (--overwrite replaces it)")))
+        }
+        _ => Ok(()),
     }
 }

@@ -18,7 +18,7 @@ use ferrite_models::tokenizer::train::FILES;
 use ferrite_models::tokenizer::{self, Tokenizer, WordPieceTrainer};
 use ferrite_models::train::{
     Evaluation, LargestBatch, Memory, OptimizerOptions, PretrainingRun, RunError, RunFolder,
-    RunOptions, Schedule, ScheduleShape, StepRecord, TrainerOptions,
+    RunOptions, Schedule, ScheduleShape, StepRecord, TrainerOptions, replace_file,
 };
 
 use crate::console::{Console, Progress};
@@ -342,8 +342,7 @@ fn open_corpus(options: &Options, console: &Console) -> Result<Corpus, Failure> 
         },
         ..CorpusOptions::default()
     };
-    let corpus =
-        Corpus::open(&options.files, rules).map_err(|error| Failure::Other(error.to_string()))?;
+    let corpus = Corpus::open(&options.files, rules).map_err(Failure::other)?;
     let report = corpus.report();
     let mut text = format!(
         "{} in {}, {:.1} MB",
@@ -362,9 +361,7 @@ fn open_corpus(options: &Options, console: &Console) -> Result<Corpus, Failure> 
 /// the folder of the run afterwards.
 fn tokenizer(options: &Options, console: &Console) -> Result<Tokenizer, Failure> {
     let out = &options.out;
-    let of_folder = |folder: &Path| {
-        Tokenizer::from_pretrained(folder).map_err(|error| Failure::Other(error.to_string()))
-    };
+    let of_folder = |folder: &Path| Tokenizer::from_pretrained(folder).map_err(Failure::other);
     if let Some(folder) = &options.vocab {
         let tokenizer = of_folder(folder)?;
         if !options.resume && !same_file(folder, out) {
@@ -380,12 +377,11 @@ fn tokenizer(options: &Options, console: &Console) -> Result<Tokenizer, Failure>
         lowercase: !options.cased,
         ..tokenizer::TrainerOptions::default()
     };
-    let other = |error: tokenizer::Error| Failure::Other(error.to_string());
     let start = Instant::now();
-    let mut trainer = WordPieceTrainer::new(settings).map_err(other)?;
+    let mut trainer = WordPieceTrainer::new(settings).map_err(Failure::other)?;
     for path in &options.files {
-        let file = File::open(path).map_err(unreadable(path))?;
-        trainer.feed(&path.display().to_string(), file).map_err(other)?;
+        let file = File::open(path).map_err(Failure::file(path))?;
+        trainer.feed(&path.display().to_string(), file).map_err(Failure::other)?;
     }
     let progress = console.download(Some(options.vocab_size as u64));
     let trained = trainer
@@ -394,17 +390,17 @@ fn tokenizer(options: &Options, console: &Console) -> Result<Tokenizer, Failure>
                 progress.show(now.tokens as u64, "making a vocabulary");
             }
         })
-        .map_err(other)?;
+        .map_err(Failure::other)?;
     drop(progress);
-    let made = tempfile::tempdir().map_err(unreadable(&std::env::temp_dir()))?;
-    trained.save(made.path()).map_err(other)?;
+    let made = tempfile::tempdir().map_err(Failure::file(&std::env::temp_dir()))?;
+    trained.save(made.path()).map_err(Failure::other)?;
     keep(made.path(), out)?;
     console.note(format!(
         "a vocabulary of {} in {:.1} s",
         counted(trained.tokens().len() as u64, "token"),
         start.elapsed().as_secs_f64()
     ));
-    trained.tokenizer().map_err(other)
+    trained.tokenizer().map_err(Failure::other)
 }
 
 /// Copies the tokenizer's files into a folder. Another tokenizer there is not replaced.
@@ -413,9 +409,9 @@ fn keep(from: &Path, out: &Path) -> Result<(), Failure> {
     for name in FILES {
         let (from, to) = (from.join(name), out.join(name));
         let new =
-            if from.exists() { Some(fs::read(&from).map_err(unreadable(&from))?) } else { None };
+            if from.exists() { Some(fs::read(&from).map_err(Failure::file(&from))?) } else { None };
         match to.exists() {
-            true if new != Some(fs::read(&to).map_err(unreadable(&to))?) => {
+            true if new != Some(fs::read(&to).map_err(Failure::file(&to))?) => {
                 return Err(Failure::Other(format!(
                     "{}: of another tokenizer than this run's\n--vocab {} takes that one; or take \
                      another --out.",
@@ -428,14 +424,7 @@ fn keep(from: &Path, out: &Path) -> Result<(), Failure> {
         }
     }
     for (to, content) in files {
-        let partial = to.with_extension("partial");
-        let write = || {
-            let mut file = File::create(&partial)?;
-            file.write_all(&content)?;
-            file.sync_all()?;
-            fs::rename(&partial, &to)
-        };
-        write().map_err(unreadable(&to))?;
+        replace_file(&to, |file| file.write_all(&content)).map_err(failure)?;
     }
     Ok(())
 }
@@ -519,7 +508,7 @@ impl Options {
                     ..InstanceOptions::default()
                 },
                 masking: MaskingOptions {
-                    max_predictions: self.max_predictions(),
+                    max_predictions: MaskingOptions::predictions_of(self.max_length),
                     whole_words: self.whole_words,
                     masking: match self.static_masks {
                         Some(duplicates) => Masking::Static { duplicates },
@@ -532,11 +521,6 @@ impl Options {
             accumulate: self.accumulate,
             evaluation_batches: self.evaluation_batches,
         })
-    }
-
-    /// 15 % of the longest sequence, rounded up: the reference's 20 at 128.
-    fn max_predictions(&self) -> usize {
-        (0.15 * self.max_length as f64).ceil() as usize
     }
 
     /// The model's sizes, with as many words as the vocabulary has.
@@ -584,7 +568,7 @@ impl Options {
 /// Says what the run will take, before it does; refuses what is more than the machine has.
 fn tell_memory(options: &Options, run: &RunOptions, console: &Console) -> Result<(), Failure> {
     let tokens = options.batch * options.max_length;
-    let masked = options.batch * options.max_predictions();
+    let masked = options.batch * run.data.masking.max_predictions;
     let memory =
         Memory::of_pretraining(&run.config, run.arithmetic, LargestBatch { tokens, masked });
     let giga = |bytes: u64| bytes as f64 / 1e9;
@@ -629,10 +613,6 @@ fn stop_on_interrupt() -> Result<Arc<AtomicBool>, Failure> {
     })
     .map_err(|error| Failure::Other(format!("Ctrl-C cannot be watched for: {error}")))?;
     Ok(stop)
-}
-
-fn unreadable(path: &Path) -> impl FnOnce(std::io::Error) -> Failure + '_ {
-    move |error| Failure::Other(format!("{}: {error}", path.display()))
 }
 
 /// An error of the run, and what can be done about it.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::fs::File;
 use std::io::{IsTerminal, Read, stdin};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -11,7 +11,7 @@ use ferrite_models::tokenizer::train::{FILES, PairScore, Stop, Trained};
 use ferrite_models::tokenizer::{Error, TrainerOptions, WordPieceTrainer};
 
 use crate::console::{Console, Progress};
-use crate::outcome::{Failure, Outcome};
+use crate::outcome::{Failure, Outcome, prepare};
 use crate::stream::counted;
 
 /// Make vocabularies
@@ -97,7 +97,7 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Outcome, Failur
 fn train(options: &TrainOptions, console: &Console) -> Result<Outcome, Failure> {
     let start = Instant::now();
     // What would be in the way at the end is told at the beginning.
-    prepare(&options.out, options.overwrite)?;
+    prepare(&options.out, FILES, options.overwrite)?;
     let files = match &options.files[..] {
         [] => vec![PathBuf::from("-")],
         files => files.to_vec(),
@@ -127,7 +127,7 @@ fn train(options: &TrainOptions, console: &Console) -> Result<Outcome, Failure> 
             }
             feed(&mut trainer, "stdin", stdin(), &mut read, &progress)?;
         } else {
-            let file = File::open(path).map_err(unreadable(path))?;
+            let file = File::open(path).map_err(Failure::file(path))?;
             feed(&mut trainer, &path.display().to_string(), file, &mut read, &progress)?;
         }
     }
@@ -148,18 +148,6 @@ fn train(options: &TrainOptions, console: &Console) -> Result<Outcome, Failure> 
     Ok(Outcome::Done)
 }
 
-/// Makes the folder, and sees to it that no tokenizer is lost.
-fn prepare(out: &Path, overwrite: bool) -> Result<(), Failure> {
-    std::fs::create_dir_all(out).map_err(unreadable(out))?;
-    match FILES.iter().map(|name| out.join(name)).find(|path| path.exists()) {
-        Some(path) if !overwrite => {
-            let path = path.display();
-            Err(Failure::Other(format!("{path} is already there (--overwrite replaces it)")))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// The size of all files together, if all are regular ones.
 fn total(files: &[PathBuf]) -> Result<Option<u64>, Failure> {
     let mut total = Some(0);
@@ -168,7 +156,7 @@ fn total(files: &[PathBuf]) -> Result<Option<u64>, Failure> {
             total = None;
             continue;
         }
-        let metadata = std::fs::metadata(path).map_err(unreadable(path))?;
+        let metadata = std::fs::metadata(path).map_err(Failure::file(path))?;
         if metadata.is_dir() {
             return Err(Failure::Other(format!("{}: a folder, not a file", path.display())));
         }
@@ -201,10 +189,6 @@ impl<R: Read> Read for Watched<'_, R> {
         self.progress.position(*self.read);
         Ok(length)
     }
-}
-
-fn unreadable(path: &Path) -> impl FnOnce(std::io::Error) -> Failure + '_ {
-    move |error| Failure::Other(format!("{}: {error}", path.display()))
 }
 
 /// An error of the trainer, and what can be done about it.

@@ -37,7 +37,7 @@ mod error;
 mod record;
 #[cfg(test)]
 mod simulate;
-mod tensors;
+pub(super) mod tensors;
 #[cfg(test)]
 mod tests;
 
@@ -47,6 +47,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::bert::Parameters;
 use crate::checkpoint::Checkpoint;
 
 use disk::{Disk, System};
@@ -66,6 +67,18 @@ pub struct TensorView<'a> {
     pub shape: &'a [usize],
     /// Its elements, as many as the shape has.
     pub data: &'a [f32],
+}
+
+/// The tensors of a model, by their canonical names.
+pub(super) fn views(of: &Parameters) -> Vec<TensorView<'_>> {
+    let tensors = of.tensors().iter();
+    tensors
+        .map(|tensor| TensorView {
+            name: &tensor.name,
+            shape: &tensor.shape,
+            data: of.tensor(tensor),
+        })
+        .collect()
 }
 
 /// The tensors of a group, by name.
@@ -135,6 +148,11 @@ fn check_groups<'t, 'a>(
 /// Makes a folder and those around it, unless they are there, so that their names last.
 pub(super) fn make(folder: &Path) -> Result<(), StoreError> {
     make_folder(&System, folder)
+}
+
+/// Waits until the names in a folder have arrived on the disk.
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    System.sync_folder(folder)
 }
 
 /// Makes a folder and those around it, so that their names last.

@@ -38,7 +38,7 @@ pub(super) fn check<'t, 'a>(
 }
 
 /// Writes the file: the length of the header, the header, the data in the order of the names.
-pub(super) fn write(
+pub(in crate::train) fn write(
     tensors: &BTreeMap<&str, &TensorView<'_>>,
     out: &mut impl Write,
 ) -> io::Result<()> {

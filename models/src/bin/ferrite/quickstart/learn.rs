@@ -7,7 +7,7 @@ use ferrite_models::bert::{
 use ferrite_models::data::{PretrainingBatch, Purpose, Random};
 use ferrite_models::kernels::{Arithmetic, log_softmax};
 use ferrite_models::tokenizer::{self, EncodeOptions, Tokenizer};
-use ferrite_models::train::{Trainer, TrainerOptions, initialize};
+use ferrite_models::train::{Trainer, TrainerOptions, carry_over, initialize};
 
 use super::recipe;
 use super::task::Example;
@@ -58,9 +58,7 @@ impl School {
         let mut points = Vec::new();
         let mut since = PretrainingLoss::default();
         for batch in batches.by_ref().take(self.steps as usize) {
-            let loss = trainer.pretrain_step(&[batch?])?.loss;
-            since.masked += loss.masked;
-            since.next_sentence += loss.next_sentence;
+            since += trainer.pretrain_step(&[batch?])?.loss;
             let step = trainer.steps();
             if step.is_multiple_of(interval) || step == self.steps {
                 let held_out = means(&measure(trainer.bert(), held_out)?);
@@ -86,10 +84,11 @@ impl School {
         examples: &[Encoded],
         mut notify: impl FnMut(u64),
     ) -> Result<Trainer, Error> {
-        let mut parameters = initialize(&config, &Part::CLASSIFICATION, self.seed);
-        if let Some(pretrained) = pretrained {
-            copy(pretrained, &mut parameters);
-        }
+        let fresh = initialize(&config, &Part::CLASSIFICATION, self.seed);
+        let parameters = match pretrained {
+            Some(pretrained) => carry_over(pretrained, fresh),
+            None => fresh,
+        };
         let steps = recipe::TASK_STEPS.min(self.steps);
         let options = TrainerOptions::new(recipe::TASK_PEAK, steps);
         let parts = &Part::CLASSIFICATION;
@@ -110,24 +109,13 @@ impl School {
     }
 }
 
-/// The tensors that both have, by name.
-fn copy(from: &Parameters, to: &mut Parameters) {
-    for tensor in to.tensors().to_vec() {
-        if let Some(values) = from.get(&tensor.name) {
-            to.values_mut()[tensor.range].copy_from_slice(values);
-        }
-    }
-}
-
 /// The losses of all these batches.
 pub(super) fn measure(bert: &Bert, batches: &[PretrainingBatch]) -> Result<PretrainingLoss, Error> {
     let mut workspace = Workspace::default();
     let mut sum = PretrainingLoss::default();
     for batch in batches {
         let targets = PretrainingTargets::from(batch);
-        let loss = bert.pretraining_loss(&batch.batch, targets, &mut workspace)?;
-        sum.masked += loss.masked;
-        sum.next_sentence += loss.next_sentence;
+        sum += bert.pretraining_loss(&batch.batch, targets, &mut workspace)?;
     }
     Ok(sum)
 }

@@ -5,7 +5,7 @@
 //! task                   a labelled task over it
 //! recipe                 sizes, rates, steps
 //! learn                  pre-training, fine-tuning, what models know
-//! save curve report      what is left in the end
+//! curve report           what is left in the end
 //! ```
 
 mod curve;
@@ -14,7 +14,6 @@ mod learn;
 mod plots;
 mod recipe;
 mod report;
-mod save;
 mod task;
 mod words;
 
@@ -31,11 +30,11 @@ use ferrite_models::data::{
 use ferrite_models::kernels::{Arithmetic, Level, Precision};
 use ferrite_models::tokenizer::train::FILES;
 use ferrite_models::tokenizer::{Tokenizer, TrainerOptions, WordPieceTrainer};
-use ferrite_models::train::Trainer;
+use ferrite_models::train::{Trainer, export, replace_file};
 
 use crate::console::Console;
 use crate::options::Format;
-use crate::outcome::{Failure, Outcome};
+use crate::outcome::{Failure, Outcome, prepare};
 use crate::stream::write_out;
 
 use curve::Curve;
@@ -100,7 +99,8 @@ enum Numbers {
 pub(crate) fn run(options: Options, console: &Console) -> Result<Outcome, Failure> {
     let start = Instant::now();
     let Options { out, seed, .. } = &options;
-    prepare(out, options.overwrite)?;
+    let written = FILES.into_iter().chain(MODEL).chain([CORPUS, LOSS, TASK]);
+    prepare(out, written, options.overwrite)?;
     let say = |what: &str| {
         console.note(format_args!("{:6.1} s  {what}", start.elapsed().as_secs_f64()));
     };
@@ -114,13 +114,13 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Outcome, Failur
     say("1 of 6: a corpus");
     let text = grammar::corpus(*seed, recipe::STORIES);
     let path = out.join(CORPUS);
-    save::write(&path, |file| file.write_all(text.as_bytes())).map_err(other)?;
+    replace_file(&path, |file| file.write_all(text.as_bytes())).map_err(Failure::other)?;
 
     say("2 of 6: a vocabulary");
     let tokenizer = Arc::new(vocabulary(&text, out)?);
 
     let corpus = CorpusOptions { sentences: SentenceRule::Lines, ..CorpusOptions::default() };
-    let corpus = Arc::new(Corpus::open([&path], corpus).map_err(other)?);
+    let corpus = Arc::new(Corpus::open([&path], corpus).map_err(Failure::other)?);
     let report = corpus.report();
     say(&format!(
         "        {} stories, {} lines, {} tokens",
@@ -131,11 +131,12 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Outcome, Failur
 
     let data = recipe::data(*seed);
     let mut batches =
-        PretrainingBatches::new(corpus.clone(), tokenizer.clone(), data).map_err(other)?;
-    let held_out = PretrainingBatches::held_out(corpus, tokenizer.clone(), data).map_err(other)?;
-    let held_out = held_out.collect::<Result<Vec<_>, DataError>>().map_err(other)?;
+        PretrainingBatches::new(corpus.clone(), tokenizer.clone(), data).map_err(Failure::other)?;
+    let held_out =
+        PretrainingBatches::held_out(corpus, tokenizer.clone(), data).map_err(Failure::other)?;
+    let held_out = held_out.collect::<Result<Vec<_>, DataError>>().map_err(Failure::other)?;
     let config = recipe::config(tokenizer.vocab_size());
-    let mut trainer = school.beginner(config.clone()).map_err(other)?;
+    let mut trainer = school.beginner(config.clone()).map_err(Failure::other)?;
     say(&format!(
         "3 of 6: pre-training of {:.2} million parameters ({arithmetic}), {} steps",
         trainer.parameters().count() as f64 / 1e6,
@@ -153,18 +154,18 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Outcome, Failur
             }
             None => progress.position(step),
         })
-        .map_err(|error: DataError| other(error))?;
+        .map_err(|error: DataError| Failure::other(error))?;
     drop(progress);
     after(&mut report, &trainer, &tokenizer, &held_out)?;
 
     say("4 of 6: the folder");
-    save::write(&out.join(LOSS), |file| file.write_all(picture(&curve).as_bytes()))
-        .map_err(other)?;
-    save::save(out, &config, trainer.parameters()).map_err(other)?;
+    replace_file(&out.join(LOSS), |file| file.write_all(picture(&curve).as_bytes()))
+        .map_err(Failure::other)?;
+    export(out, &config, trainer.parameters()).map_err(Failure::other)?;
 
     let (training, test) = task::examples(*seed);
     let [training, test] = [&training, &test].map(|examples| learn::encode(&tokenizer, examples));
-    let (training, test) = (training.map_err(other)?, test.map_err(other)?);
+    let (training, test) = (training.map_err(Failure::other)?, test.map_err(Failure::other)?);
     let config = recipe::classifier(tokenizer.vocab_size());
     say("5 of 6: fine-tuning of all parameters, with pre-training and without");
     let progress = console.download(Some(2 * recipe::TASK_STEPS.min(options.steps)));
@@ -173,9 +174,9 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Outcome, Failur
         let before = turn as u64 * recipe::TASK_STEPS.min(options.steps);
         school.fine_tune(config.clone(), from, &training, |step| progress.position(before + step))
     });
-    let tuned: Vec<Trainer> = tuned.collect::<Result<_, Error>>().map_err(other)?;
+    let tuned: Vec<Trainer> = tuned.collect::<Result<_, Error>>().map_err(Failure::other)?;
     drop(progress);
-    let accuracy = |of: &Trainer| learn::accuracy(of.bert(), &test).map_err(other);
+    let accuracy = |of: &Trainer| learn::accuracy(of.bert(), &test).map_err(Failure::other);
     report.scores.push(Score {
         what: "does it follow: yes, no, unknown",
         questions: test.len(),
@@ -184,12 +185,12 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Outcome, Failur
         trained: accuracy(&tuned[0])?,
     });
     let folder = out.join(TASK);
-    std::fs::create_dir_all(&folder).map_err(|error| unwritable(&folder, error))?;
+    std::fs::create_dir_all(&folder).map_err(Failure::file(&folder))?;
     for name in FILES {
-        std::fs::copy(out.join(name), folder.join(name))
-            .map_err(|error| unwritable(&folder.join(name), error))?;
+        let copy = folder.join(name);
+        std::fs::copy(out.join(name), &copy).map_err(Failure::file(&copy))?;
     }
-    save::save(&folder, &config, tuned[0].parameters()).map_err(other)?;
+    export(&folder, &config, tuned[0].parameters()).map_err(Failure::other)?;
 
     say("6 of 6: what it has learnt");
     write_out(&report.write(options.format))?;
@@ -202,36 +203,14 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Outcome, Failur
     Ok(Outcome::Done)
 }
 
-/// Makes the folder, and sees to it that nothing is lost.
-fn prepare(out: &Path, overwrite: bool) -> Result<(), Failure> {
-    std::fs::create_dir_all(out).map_err(|error| unwritable(out, error))?;
-    let mut names = FILES.iter().chain(&MODEL).chain([&CORPUS, &LOSS, &TASK]);
-    match names.find(|name| out.join(name).exists()) {
-        Some(name) if !overwrite => {
-            let path = out.join(name);
-            let path = path.display();
-            Err(Failure::Other(format!("{path} is already there (--overwrite replaces it)")))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn unwritable(path: &Path, error: std::io::Error) -> Failure {
-    Failure::Other(format!("{}: {error}", path.display()))
-}
-
-fn other(error: impl std::fmt::Display) -> Failure {
-    Failure::Other(error.to_string())
-}
-
 /// The tokenizer of a text, saved.
 fn vocabulary(text: &str, out: &Path) -> Result<Tokenizer, Failure> {
     let options = TrainerOptions { vocab_size: recipe::VOCABULARY, ..TrainerOptions::default() };
-    let mut trainer = WordPieceTrainer::new(options).map_err(other)?;
+    let mut trainer = WordPieceTrainer::new(options).map_err(Failure::other)?;
     trainer.count(text);
-    let trained = trainer.train(|_| ()).map_err(other)?;
-    trained.save(out).map_err(other)?;
-    trained.tokenizer().map_err(other)
+    let trained = trainer.train(|_| ()).map_err(Failure::other)?;
+    trained.save(out).map_err(Failure::other)?;
+    trained.tokenizer().map_err(Failure::other)
 }
 
 /// The report of a model that has learnt nothing.
@@ -244,8 +223,8 @@ fn before(
         let untrained = learn::guess(trainer.bert(), tokenizer, text, 3)?;
         Ok(Gap { text, untrained, trained: Vec::new() })
     };
-    let gaps = GAPS.into_iter().map(gap).collect::<Result<_, Error>>().map_err(other)?;
-    let loss = learn::measure(trainer.bert(), held_out).map_err(other)?;
+    let gaps = GAPS.into_iter().map(gap).collect::<Result<_, Error>>().map_err(Failure::other)?;
+    let loss = learn::measure(trainer.bert(), held_out).map_err(Failure::other)?;
     let words = held_out.iter().flat_map(|batch| batch.targets.iter().copied());
     let pairs = held_out.iter().flat_map(|batch| batch.next_sentence.iter().copied());
     let score = |what, questions, commonest, untrained| Score {
@@ -271,9 +250,10 @@ fn after(
     held_out: &[PretrainingBatch],
 ) -> Result<(), Failure> {
     for gap in &mut report.gaps {
-        gap.trained = learn::guess(trainer.bert(), tokenizer, gap.text, 3).map_err(other)?;
+        gap.trained =
+            learn::guess(trainer.bert(), tokenizer, gap.text, 3).map_err(Failure::other)?;
     }
-    let loss = learn::measure(trainer.bert(), held_out).map_err(other)?;
+    let loss = learn::measure(trainer.bert(), held_out).map_err(Failure::other)?;
     let right = [loss.masked.accuracy(), loss.next_sentence.accuracy()];
     report.scores.iter_mut().zip(right).for_each(|(score, right)| score.trained = right);
     Ok(())
