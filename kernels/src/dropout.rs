@@ -49,17 +49,25 @@ impl Dropout {
     /// If the rate is not in [0, 1).
     #[track_caller]
     pub fn apply(&self, level: Level, x: MatMut<'_>) {
+        share_rows(x, |first, x| self.apply_from(level, first, x));
+    }
+
+    /// Applies the mask to `x`, whose first row is row `first`: a part of what [`Dropout::apply`]
+    /// treats as a whole, by this thread alone.
+    ///
+    /// # Panics
+    /// As there.
+    #[track_caller]
+    pub fn apply_from(&self, level: Level, first: usize, mut x: MatMut<'_>) {
         assert!((0.0..1.0).contains(&self.rate), "a dropout rate of {}", self.rate);
         if self.rate == 0.0 {
             return;
         }
-        share_rows(x, |first, mut x| {
-            dispatch!(level, s => {
-                for row in 0..x.rows() {
-                    self.apply_row(s, (first + row) as u64, x.row_mut(row));
-                }
-            })
-        });
+        dispatch!(level, s => {
+            for row in 0..x.rows() {
+                self.apply_row(s, (first + row) as u64, x.row_mut(row));
+            }
+        })
     }
 
     /// Applies the mask of row `row` to `x`. The rate is in [0, 1).

@@ -1,5 +1,9 @@
 //! Multi-head attention.
 
+mod cross;
+
+pub use cross::{CrossAttention, CrossAttentionCache, CrossAttentionGradients};
+
 use ferrite_kernels::{
     Activations, Arithmetic, Attention, AttentionScratch, Dropout, Left, Mask, Mat, MatMut, Matrix,
     Segments,
@@ -49,7 +53,9 @@ pub struct AttentionGradients<'a> {
 #[derive(Debug, Default)]
 pub struct AttentionBackwardScratch {
     d_context: Matrix<f32>,
+    /// Of Q, K and V, or of K and V where Q is elsewhere.
     d_qkv: Matrix<f32>,
+    d_q: Matrix<f32>,
     heads: AttentionScratch,
 }
 
@@ -123,7 +129,7 @@ impl SelfAttention {
         gradients: AttentionGradients<'_>,
         (scratch, linear): (&mut AttentionBackwardScratch, &mut LinearScratch),
     ) {
-        let AttentionBackwardScratch { d_context, d_qkv, heads } = scratch;
+        let AttentionBackwardScratch { d_context, d_qkv, heads, .. } = scratch;
         let AttentionCache { qkv, context, .. } = cache;
         d_context.resize(x.rows(), self.output.d_in());
         let d = InputGradient::Set(d_context.view_mut());
@@ -155,109 +161,6 @@ impl SelfAttention {
             keys: sequences,
             mask: self.mask,
             dropout,
-        }
-    }
-}
-
-/// Multi-head attention whose queries come from x and whose keys and values come from a memory:
-/// in the decoder, the output of the last encoder layer (Attention Is All You Need, section 3.2.3).
-#[derive(Debug)]
-pub struct CrossAttention {
-    /// d_model to d_model.
-    pub q: Linear,
-    /// K and V in one product: d_model to 2 d_model.
-    pub kv: Linear,
-    /// d_model to d_model.
-    pub output: Linear,
-    /// The number of heads h.
-    pub heads: usize,
-}
-
-/// What a pass through [`CrossAttention`] writes.
-#[derive(Clone, Debug, Default)]
-pub struct CrossAttentionCache {
-    /// Q, (n, d_model).
-    pub q: Matrix<f32>,
-    /// Concat(head_1 ... head_h), (n, d_model).
-    pub context: Activations,
-    scratch: AttentionScratch,
-}
-
-impl CrossAttention {
-    /// Keys and values of a memory of shape (m, d_model), side by side: (m, 2 d_model). They serve
-    /// every step of decoding.
-    ///
-    /// # Panics
-    /// If the shapes do not fit.
-    #[track_caller]
-    pub fn keys_and_values<'a>(&self, memory: impl Into<Left<'a>>, kv: &mut Matrix<f32>) {
-        let memory = memory.into();
-        kv.resize(memory.rows(), self.kv.d_out());
-        self.kv.forward(memory, kv.view_mut());
-    }
-
-    /// `y = MultiHead(x, memory, memory)`; x and y: (n, d_model), y overwritten. `kv` is what
-    /// [`CrossAttention::keys_and_values`] made of the memory, whose sequences are `memories`: one
-    /// for each of `sequences`, of any length. Without a memory, the heads of a query are zeros.
-    ///
-    /// # Panics
-    /// If the shapes do not fit.
-    #[track_caller]
-    pub fn forward<'a>(
-        &self,
-        x: impl Into<Left<'a>>,
-        sequences: &Segments,
-        kv: Mat<'_>,
-        memories: &Segments,
-        cache: &mut CrossAttentionCache,
-        y: MatMut<'_>,
-    ) {
-        let CrossAttentionCache { q, context, scratch } = cache;
-        q.resize(y.rows(), self.q.d_out());
-        self.q.forward(x, q.view_mut());
-        context.resize(self.output.arithmetic(), y.rows(), self.output.d_in());
-        let attention = self.heads_of(q, sequences, kv, memories);
-        attention.run(self.q.arithmetic(), scratch, context.values_mut());
-        context.convert();
-        self.output.forward(&*context, y);
-    }
-
-    /// The attention maps of the pass that `cache` is from: for each sequence a matrix of shape
-    /// (h * its length, the length of its memory), the heads one below the other.
-    ///
-    /// # Panics
-    /// If the pass was not one of this layer with these operands.
-    #[track_caller]
-    pub fn maps(
-        &self,
-        sequences: &Segments,
-        kv: Mat<'_>,
-        memories: &Segments,
-        cache: &mut CrossAttentionCache,
-    ) -> Vec<Matrix<f32>> {
-        let CrossAttentionCache { q, scratch, .. } = cache;
-        maps(self.heads_of(q, sequences, kv, memories), self.q.arithmetic(), scratch)
-    }
-
-    #[track_caller]
-    fn heads_of<'a>(
-        &self,
-        q: &'a Matrix<f32>,
-        sequences: &'a Segments,
-        kv: Mat<'a>,
-        memories: &'a Segments,
-    ) -> Attention<'a> {
-        let d_model = self.output.d_in();
-        assert_eq!(kv.cols(), 2 * d_model, "columns of K and V side by side");
-        Attention {
-            q: q.view(),
-            k: kv.col_range(0..d_model),
-            v: kv.col_range(d_model..2 * d_model),
-            heads: self.heads,
-            queries: sequences,
-            keys: memories,
-            mask: Mask::Full,
-            dropout: None,
         }
     }
 }

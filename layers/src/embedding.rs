@@ -1,8 +1,8 @@
 //! Tokens to rows.
 
 use ferrite_kernels::{
-    Activations, Level, Lookup, Mat, MatMut, Matrix, Segments, embedding_sum, scatter_add,
-    share_rows,
+    Activations, Level, Lookup, Mat, MatMut, Matrix, Segments, elementwise, embedding_sum,
+    scatter_add, share_rows,
 };
 
 use crate::{LayerNorm, LayerNormGradients};
@@ -171,11 +171,12 @@ impl BertEmbeddings {
 ///
 /// ```
 /// use ferrite_kernels::{Matrix, Segments};
-/// use ferrite_layers::{Embedding, Level, TransformerEmbeddings, sinusoidal};
+/// use ferrite_layers::{Embedding, Level, SinusoidLayout, TransformerEmbeddings, sinusoidal};
 ///
 /// let embeddings = TransformerEmbeddings {
 ///     token: Embedding { table: Matrix::from_fn(10, 4, |id, _| id as f32) },
-///     position: Embedding { table: sinusoidal(512, 4) },
+///     position: Embedding { table: sinusoidal(512, 4, SinusoidLayout::Interleaved) },
+///     scale: 2.0, // √d_model
 ///     level: Level::current(),
 /// };
 /// let mut x = Matrix::zeros(3, 4);
@@ -188,8 +189,10 @@ pub struct TransformerEmbeddings {
     /// A row for each token of the vocabulary, often also the weight of the layer before the
     /// softmax.
     pub token: Embedding,
-    /// A row for each position in a sequence, [`sinusoidal`](crate::sinusoidal) or learned.
+    /// A row for each position in a sequence: [`sinusoidal`](crate::sinusoidal), not learned.
     pub position: Embedding,
+    /// √d_model in the paper. There are models that do without: one.
+    pub scale: f32,
     /// The instruction set level.
     pub level: Level,
 }
@@ -200,7 +203,7 @@ impl TransformerEmbeddings {
         self.token.d_model()
     }
 
-    /// `x = √d_model token[id] + position[place in its sequence]`; x: (n, d_model), overwritten.
+    /// `x = scale token[id] + position[place in its sequence]`; x: (n, d_model), overwritten.
     ///
     /// # Panics
     /// If an id or a place is beyond its table, or the shapes do not fit.
@@ -210,13 +213,27 @@ impl TransformerEmbeddings {
         let places = places(sequences);
         self.token.check("token", ids);
         self.position.check("position", &places);
-        let scale = (self.d_model() as f64).sqrt() as f32;
         share_rows(x, |first, x| {
             let range = first..first + x.rows();
             let token = self.token.lookup("token", &ids[range.clone()]);
             let position = self.position.lookup("position", &places[range]);
-            embedding_sum(self.level, token, scale, position, None, x);
+            embedding_sum(self.level, token, self.scale, position, None, x);
         });
+    }
+
+    /// The gradient of the tokens' table, (ids, d_model), to which it adds; dx is that of x, (n,
+    /// d_model), and used up.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    #[track_caller]
+    pub fn backward(&self, ids: &[u32], mut dx: MatMut<'_>, table: MatMut<'_>) {
+        assert_eq!(table.shape(), self.token.table.shape(), "shape of a table's gradient");
+        share_rows(dx.reborrow(), |_, mut dx| {
+            (0..dx.rows())
+                .for_each(|row| elementwise::scale(self.level, dx.row_mut(row), self.scale));
+        });
+        scatter_add(ids, dx.as_mat(), table);
     }
 }
 

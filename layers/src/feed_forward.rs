@@ -1,6 +1,6 @@
 //! The position-wise feed-forward network.
 
-use ferrite_kernels::{Activation, Activations, Left, Mat, MatMut, Matrix, threads};
+use ferrite_kernels::{Activation, Activations, Dropout, Left, Mat, MatMut, Matrix, threads};
 
 use crate::{InputGradient, Linear, LinearGradients, LinearScratch};
 
@@ -72,7 +72,8 @@ impl FeedForward {
         }
     }
 
-    /// The same, keeping on `tape` what [`FeedForward::backward`] will need.
+    /// The same with dropout of what the activation gives, keeping on `tape` what
+    /// [`FeedForward::backward`] will need.
     ///
     /// # Panics
     /// If the shapes do not fit.
@@ -80,6 +81,7 @@ impl FeedForward {
     pub fn forward_taped<'a>(
         &self,
         x: impl Into<Left<'a>>,
+        dropout: Option<Dropout>,
         cache: &mut FeedForwardCache,
         tape: &mut FeedForwardTape,
         mut y: MatMut<'_>,
@@ -88,8 +90,8 @@ impl FeedForward {
         assert_eq!(x.rows(), y.rows(), "rows of x and of y");
         tape.inner.resize(x.rows(), self.inner.d_out());
         let strip = STRIP * threads();
-        for first in (0..y.rows()).step_by(strip) {
-            let rows = first..y.rows().min(first + strip);
+        for start in (0..y.rows()).step_by(strip) {
+            let rows = start..y.rows().min(start + strip);
             let mut inner = tape.inner.view_mut().row_range(rows.clone());
             self.inner.forward(x.row_range(rows.clone()), inner.reborrow());
             hidden.resize(self.outer.arithmetic(), rows.len(), self.inner.d_out());
@@ -98,14 +100,17 @@ impl FeedForward {
                 for row in 0..hidden.rows() {
                     hidden.row_mut(row).copy_from_slice(inner.row(first + row));
                 }
-                self.activation.apply_rows(level, hidden);
+                self.activation.apply_rows(level, hidden.reborrow());
+                if let Some(dropout) = dropout {
+                    dropout.apply_from(level, start + first, hidden);
+                }
             });
             self.outer.forward(&*hidden, y.reborrow().row_range(rows));
         }
     }
 
-    /// The gradients, where dy is that of `y = FFN(x)`, and x the same as in the forward pass; the
-    /// tape is used up. x and dy: (n, d_model).
+    /// The gradients, where dy is that of `y = FFN(x)`, x and dropout the same as in the forward pass;
+    /// the tape is used up. x and dy: (n, d_model).
     ///
     /// # Panics
     /// If the shapes do not fit, the tape is not that of x, or the layers are not trainable.
@@ -113,6 +118,7 @@ impl FeedForward {
     pub fn backward(
         &self,
         x: Mat<'_>,
+        dropout: Option<Dropout>,
         tape: &mut FeedForwardTape,
         dy: Mat<'_>,
         dx: InputGradient<'_>,
@@ -127,6 +133,11 @@ impl FeedForward {
         self.outer.backward_input(dy, InputGradient::Set(d_hidden.view_mut()), linear);
         let level = self.inner.arithmetic().level();
         self.activation.backward(level, hidden.view_mut(), d_hidden.view_mut());
+        if let Some(dropout) = dropout {
+            // What falls or is scaled has the same factor in both, and factors commute.
+            dropout.apply(level, hidden.view_mut());
+            dropout.apply(level, d_hidden.view_mut());
+        }
         self.outer.backward_parameters(hidden.view(), dy, gradients.outer, linear);
         self.inner.backward(x, d_hidden.view(), dx, gradients.inner, linear);
     }

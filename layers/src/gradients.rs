@@ -3,16 +3,31 @@
 //! The loss is the sum of the outputs, each times a number d: so d is the gradient of the outputs.
 //! A layer's input and parameters are one list of numbers; moving one of them moves the loss.
 
+mod attention;
+
 use ferrite_kernels::testing::{Random, for_each_arithmetic};
-use ferrite_kernels::{Activation, Activations, Arithmetic, Mask, Matrix, Precision, Segments};
+use ferrite_kernels::{
+    Activation, Activations, Arithmetic, Dropout, Level, Matrix, Precision, Segments,
+};
 
 use crate::reference::{self, narrow, narrow_matrix};
 use crate::testing::random;
 use crate::{
-    AttentionBackwardScratch, AttentionCache, AttentionGradients, BertEmbeddingsGradients,
-    FeedForwardCache, FeedForwardGradients, FeedForwardScratch, FeedForwardTape, InputGradient,
-    LayerNormGradients, Linear, LinearGradients, LinearScratch,
+    BertEmbeddingsGradients, FeedForwardCache, FeedForwardGradients, FeedForwardScratch,
+    FeedForwardTape, InputGradient, LayerNormGradients, Linear, LinearGradients, LinearScratch,
 };
+
+/// Half of all numbers fall, so that what is forgotten is seen.
+const DROPOUT: Dropout = Dropout { rate: 0.5, seed: 1, step: 2, place: 3 };
+
+/// What dropout multiplies (rows, cols) numbers by.
+fn factors(dropout: Option<Dropout>, rows: usize, cols: usize) -> Matrix<f32> {
+    let mut factors = Matrix::from_fn(rows, cols, |_, _| 1.0);
+    if let Some(dropout) = dropout {
+        dropout.apply(Level::current(), factors.view_mut());
+    }
+    factors
+}
 
 /// Hands out a list of numbers piece by piece.
 struct Numbers<'a>(&'a [f64]);
@@ -182,7 +197,11 @@ fn an_updated_layer_is_a_new_one() {
 #[test]
 fn feed_forward() {
     for_each_trained(|arithmetic, limit| {
-        for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Tanh] {
+        let activations =
+            [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Tanh];
+        for (activation, dropout) in
+            activations.into_iter().flat_map(|f| [(f, None), (f, Some(DROPOUT))])
+        {
             let (n, d_model, d_ff) = (5, 4, 9);
             let at = numbers(n * d_model + 2 * d_model * d_ff + d_ff + d_model, 4);
             let d = random::matrix(&mut Random::new(5), n, d_model, 1.0);
@@ -202,9 +221,9 @@ fn feed_forward() {
             };
             let (mut y, mut plain) = (Matrix::zeros(n, d_model), Matrix::zeros(n, d_model));
             let (mut tape, mut cache) = (FeedForwardTape::default(), FeedForwardCache::default());
-            layer.forward_taped(x.view(), &mut cache, &mut tape, y.view_mut());
+            layer.forward_taped(x.view(), dropout, &mut cache, &mut tape, y.view_mut());
             layer.forward(x.view(), &mut cache, plain.view_mut());
-            assert_eq!(y, plain, "the pass for training gives what inference gives");
+            assert_eq!(y == plain, dropout.is_none(), "inference is training without dropout");
             let mut sums = (LinearSums::new(&layer.inner), LinearSums::new(&layer.outer));
             let gradients =
                 FeedForwardGradients { inner: sums.0.gradients(), outer: sums.1.gradients() };
@@ -212,14 +231,16 @@ fn feed_forward() {
             let mut scratch = (FeedForwardScratch::default(), LinearScratch::default());
             let set = InputGradient::Set(dx.view_mut());
             let parts = (&mut scratch.0, &mut scratch.1);
-            layer.backward(x.view(), &mut tape, d32.view(), set, gradients, parts);
+            layer.backward(x.view(), dropout, &mut tape, d32.view(), set, gradients, parts);
             let mut found = Found::default();
             found.add(dx.as_slice());
             sums.0.add_to(&mut found);
             sums.1.add_to(&mut found);
+            let factors = factors(dropout, n, d_ff);
+            let factor = |row: usize, col: usize| f64::from(factors.row(row)[col]);
             let loss = |at: &[f64]| {
                 let (x, of) = read(at);
-                weigh(&of.forward(&x), &d)
+                weigh(&of.forward_dropped(&x, factor), &d)
             };
             check(&format!("{activation:?} {arithmetic}"), &at, loss, &found, limit);
         }
@@ -228,7 +249,7 @@ fn feed_forward() {
 
 #[test]
 fn layer_norm() {
-    let level = ferrite_kernels::Level::current();
+    let level = Level::current();
     let (n, d_model) = (6, 7);
     let at = numbers(n * d_model + 2 * d_model, 6);
     let d = random::matrix(&mut Random::new(7), n, d_model, 1.0);
@@ -260,66 +281,8 @@ fn layer_norm() {
 }
 
 #[test]
-fn self_attention() {
-    for_each_trained(|arithmetic, limit| {
-        for mask in [Mask::Full, Mask::Causal] {
-            let (heads, d_model, lengths) = (2, 6, [4, 1, 0, 3]);
-            let sequences = Segments::from_lengths(lengths);
-            let n = sequences.total();
-            let at = numbers(n * d_model + 4 * (d_model * d_model + d_model), 8);
-            let d = random::matrix(&mut Random::new(9), n, d_model, 1.0);
-            // Weights of Q, K and V first, then their biases, as they lie side by side.
-            let read = |at: &[f64]| {
-                let mut numbers = Numbers(at);
-                let x = numbers.matrix(n, d_model);
-                let weights = [(); 3].map(|()| numbers.matrix(d_model, d_model));
-                let biases = [(); 3].map(|()| numbers.vector(d_model));
-                let [query, key, value]: [reference::Linear; 3] = std::array::from_fn(|i| {
-                    reference::Linear { weight: weights[i].clone(), bias: biases[i].clone() }
-                });
-                let output = numbers.linear(d_model, d_model);
-                (x, reference::MultiHeadAttention { query, key, value, output, heads, mask })
-            };
-            let (x, of) = read(&at);
-            let (x, d32) = (narrow_matrix(&x), narrow_matrix(&d));
-            let stacked = Matrix::from_fn(3 * d_model, d_model, |row, col| {
-                let part = [&of.query, &of.key, &of.value][row / d_model];
-                part.weight.row(row % d_model)[col] as f32
-            });
-            let bias = [&of.query, &of.key, &of.value].map(|part| narrow(&part.bias)).concat();
-            let layer = crate::SelfAttention {
-                qkv: Linear::trainable(arithmetic, stacked.view(), &bias),
-                output: trainable(arithmetic, &of.output),
-                heads,
-                mask,
-            };
-            let (mut y, mut cache) = (Matrix::zeros(n, d_model), AttentionCache::default());
-            layer.forward_dropped(x.view(), &sequences, None, &mut cache, y.view_mut());
-            let mut sums = (LinearSums::new(&layer.qkv), LinearSums::new(&layer.output));
-            let gradients =
-                AttentionGradients { qkv: sums.0.gradients(), output: sums.1.gradients() };
-            let mut dx = Matrix::from_fn(n, d_model, |_, _| f32::NAN);
-            let mut scratch = (AttentionBackwardScratch::default(), LinearScratch::default());
-            let set = InputGradient::Set(dx.view_mut());
-            let parts = (&mut scratch.0, &mut scratch.1);
-            let (x, d32) = (x.view(), d32.view());
-            layer.backward(x, &sequences, None, &cache, d32, set, gradients, parts);
-            let mut found = Found::default();
-            found.add(dx.as_slice());
-            sums.0.add_to(&mut found);
-            sums.1.add_to(&mut found);
-            let loss = |at: &[f64]| {
-                let (x, of) = read(at);
-                weigh(&of.forward(&x, &sequences, &x, &sequences), &d)
-            };
-            check(&format!("{mask:?} {arithmetic}"), &at, loss, &found, limit);
-        }
-    });
-}
-
-#[test]
 fn embeddings() {
-    let level = ferrite_kernels::Level::current();
+    let level = Level::current();
     let (ids, types, d_model) = ([3, 1, 3, 0, 3], [0, 0, 1, 1, 0], 4);
     let sequences = Segments::from_lengths([3, 2]);
     let (words, segments, places) = (5, 2, 3);
@@ -354,5 +317,25 @@ fn embeddings() {
     found.add(&gamma);
     found.add(&beta);
     let loss = |at: &[f64]| weigh(&read(at).forward(&ids, &types, &sequences), &d);
+    check("embeddings", &at, loss, &found, 2e-6);
+}
+
+#[test]
+fn transformer_embeddings() {
+    let level = Level::current();
+    let (ids, d_model, words) = ([3, 1, 3, 0, 3], 4, 5);
+    let sequences = Segments::from_lengths([3, 2]);
+    let at = numbers(words * d_model, 12);
+    let d = random::matrix(&mut Random::new(13), ids.len(), d_model, 1.0);
+    let position = Matrix::from_slice(3, d_model, &numbers(3 * d_model, 14));
+    let read = |at: &[f64]| {
+        let token = Numbers(at).matrix(words, d_model);
+        reference::TransformerEmbeddings { token, position: position.clone(), scale: 2.5 }
+    };
+    let mut table = Matrix::from_fn(words, d_model, |_, _| 1.0);
+    let mut dx = narrow_matrix(&d);
+    read(&at).to_layer(level).backward(&ids, dx.view_mut(), table.view_mut());
+    let found = Found(table.as_slice().iter().map(|x| x - 1.0).collect());
+    let loss = |at: &[f64]| weigh(&read(at).forward(&ids, &sequences), &d);
     check("embeddings", &at, loss, &found, 2e-6);
 }

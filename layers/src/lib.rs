@@ -10,7 +10,7 @@
 //! | [`Linear`] | `x Wᵀ + b`, optionally with an activation in the same pass |
 //! | [`LayerNorm`] | normalisation of each row, or of the sum of two: "Add & Norm" |
 //! | [`BertEmbeddings`] | token + segment + learned position, normalised |
-//! | [`TransformerEmbeddings`] | `√d_model` token + position, learned or [`sinusoidal`] |
+//! | [`TransformerEmbeddings`] | `√d_model` token + position, [`sinusoidal`] |
 //! | [`SelfAttention`], [`CrossAttention`] | multi-head attention |
 //! | [`FeedForward`] | the position-wise network |
 //!
@@ -77,7 +77,7 @@ pub mod testing;
 
 pub use attention::{
     AttentionBackwardScratch, AttentionCache, AttentionGradients, CrossAttention,
-    CrossAttentionCache, SelfAttention,
+    CrossAttentionCache, CrossAttentionGradients, SelfAttention,
 };
 pub use embedding::{BertEmbeddings, BertEmbeddingsGradients, Embedding, TransformerEmbeddings};
 pub use feed_forward::{
@@ -86,4 +86,4 @@ pub use feed_forward::{
 pub use ferrite_kernels::{Activation, Activations, Arithmetic, Dropout, Level, Mask, Precision};
 pub use layer_norm::{LayerNorm, LayerNormGradients};
 pub use linear::{InputGradient, Linear, LinearGradients, LinearScratch};
-pub use positional::sinusoidal;
+pub use positional::{SinusoidLayout, sinusoidal};

@@ -162,3 +162,16 @@ fn what_falls_is_zero_and_a_rate_of_zero_is_the_identity() {
 fn a_rate_of_one_is_refused() {
     Dropout { rate: 1.0, ..ONE }.apply(Level::current(), MatMut::new(&mut [], 0, 0, 0));
 }
+
+#[test]
+fn a_part_is_treated_as_within_the_whole() {
+    for_each_level(|level| {
+        let x = Matrix::from_fn(40, 33, |row, col| (row * 33 + col) as f32 + 1.0);
+        let (mut whole, mut parts) = (x.clone(), x);
+        ONE.apply(level, whole.view_mut());
+        for rows in [0..7, 7..8, 8..8, 8..40] {
+            ONE.apply_from(level, rows.start, parts.view_mut().row_range(rows));
+        }
+        assert_eq!(whole, parts);
+    });
+}

@@ -20,9 +20,9 @@ fn bert(random: &mut Random, d_model: usize) -> reference::BertEmbeddings {
 fn transformer(random: &mut Random, d_model: usize) -> reference::TransformerEmbeddings {
     let token = random::matrix(random, ROWS.0, d_model, 1.0);
     // As the layer has them: rounded to f32.
-    let position = crate::sinusoidal(ROWS.2, d_model);
+    let position = crate::sinusoidal(ROWS.2, d_model, crate::SinusoidLayout::Interleaved);
     let position = ferrite_kernels::reference::widen_matrix(position.view());
-    reference::TransformerEmbeddings { token, position }
+    reference::TransformerEmbeddings { token, position, scale: (d_model as f64).sqrt() }
 }
 
 /// Tokens of packed sequences.

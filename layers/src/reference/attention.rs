@@ -34,6 +34,19 @@ impl MultiHeadAttention {
         memory: &Matrix<f64>,
         memories: &Segments,
     ) -> Matrix<f64> {
+        self.forward_dropped(x, sequences, memory, memories, |_, _, _| 1.0)
+    }
+
+    /// The same, where each weight is multiplied by a factor (its query's row in x, its head, its
+    /// key's place in the sequence).
+    pub fn forward_dropped(
+        &self,
+        x: &Matrix<f64>,
+        sequences: &Segments,
+        memory: &Matrix<f64>,
+        memories: &Segments,
+        factor: impl Fn(usize, usize, usize) -> f64,
+    ) -> Matrix<f64> {
         let value = self.value.forward(memory);
         let maps = self.maps(x, sequences, memory, memories);
         let mut context = Matrix::zeros(x.rows(), value.cols());
@@ -42,9 +55,11 @@ impl MultiHeadAttention {
                 for (i, query) in queries.clone().enumerate() {
                     let weights = map.row(head * queries.len() + i);
                     for col in self.columns(head) {
-                        let terms = keys.clone().zip(weights);
-                        context.row_mut(query)[col] =
-                            terms.map(|(key, weight)| weight * value.row(key)[col]).sum();
+                        let terms =
+                            keys.clone().zip(weights).enumerate().map(|(place, (key, weight))| {
+                                weight * factor(query, head, place) * value.row(key)[col]
+                            });
+                        context.row_mut(query)[col] = terms.sum();
                     }
                 }
             }

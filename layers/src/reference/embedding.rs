@@ -51,25 +51,26 @@ impl BertEmbeddings {
     }
 }
 
-/// `√d_model token[id] + position[place]`.
+/// `scale token[id] + position[place]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TransformerEmbeddings {
     /// A row for each token of the vocabulary.
     pub token: Matrix<f64>,
     /// A row for each position.
     pub position: Matrix<f64>,
+    /// √d_model in the paper.
+    pub scale: f64,
 }
 
 impl TransformerEmbeddings {
     /// x, (n, d_model).
     pub fn forward(&self, ids: &[u32], sequences: &Segments) -> Matrix<f64> {
         let mut x = Matrix::zeros(ids.len(), self.token.cols());
-        let scale = (self.token.cols() as f64).sqrt();
         for sequence in sequences.iter() {
             for (place, row) in sequence.enumerate() {
                 let token = self.token.row(ids[row] as usize);
                 for col in 0..x.cols() {
-                    x.row_mut(row)[col] = scale * token[col] + self.position.row(place)[col];
+                    x.row_mut(row)[col] = self.scale * token[col] + self.position.row(place)[col];
                 }
             }
         }
@@ -81,6 +82,7 @@ impl TransformerEmbeddings {
         crate::TransformerEmbeddings {
             token: Embedding { table: narrow_matrix(&self.token) },
             position: Embedding { table: narrow_matrix(&self.position) },
+            scale: self.scale as f32,
             level,
         }
     }

@@ -33,8 +33,19 @@ pub struct FeedForward {
 impl FeedForward {
     /// y, of the shape of x, (n, d_model).
     pub fn forward(&self, x: &Matrix<f64>) -> Matrix<f64> {
-        let mut hidden = self.inner.forward(x);
-        hidden.as_mut_slice().iter_mut().for_each(|x| *x = activate(self.activation, *x));
+        self.forward_dropped(x, |_, _| 1.0)
+    }
+
+    /// The same, where each hidden number is multiplied by a factor (its row, its column).
+    pub fn forward_dropped(
+        &self,
+        x: &Matrix<f64>,
+        factor: impl Fn(usize, usize) -> f64,
+    ) -> Matrix<f64> {
+        let inner = self.inner.forward(x);
+        let hidden = Matrix::from_fn(inner.rows(), inner.cols(), |row, col| {
+            factor(row, col) * activate(self.activation, inner.row(row)[col])
+        });
         self.outer.forward(&hidden)
     }
 

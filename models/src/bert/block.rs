@@ -105,7 +105,7 @@ impl Block {
         a.resize(self.feed_forward.inner.arithmetic(), n, d_model);
         self.attention_norm.forward_from(attention_sum.view(), a);
         output_sum.resize(n, d_model);
-        self.feed_forward.forward_taped(&*a, cache, feed_forward, output_sum.view_mut());
+        self.feed_forward.forward_taped(&*a, None, cache, feed_forward, output_sum.view_mut());
         self.drop_and_add(dropouts.at(Place::FeedForwardOutput(layer)), a.values(), output_sum);
         y.resize(self.arithmetic(), n, d_model);
         self.output_norm.forward_from(output_sum.view(), y);
@@ -135,7 +135,7 @@ impl Block {
         copy_to(d_sum.view(), d);
         let da = InputGradient::Add(d.view_mut());
         let parts = (hidden, &mut *linear);
-        self.feed_forward.backward(a.values(), feed_forward, dy, da, gradients.feed_forward, parts);
+        self.feed_forward.backward(a.values(), None, feed_forward, dy, da, gradients.feed_forward, parts);
         self.attention_norm.backward(
             attention_sum.view(),
             d.view(),
