@@ -6,7 +6,6 @@ use ferrite_kernels::Matrix;
 ///
 /// A model is trained with one of them, and knows no other: nothing in its weights tells which.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum SinusoidLayout {
     /// The paper's (Attention Is All You Need, section 3.5), sine and cosine in turn:
     ///

@@ -195,7 +195,7 @@ pub enum Error {
     /// A token or segment id that has no row in its embedding table.
     #[error("sequence {sequence}, position {position}: {table} id {id} is not below {rows}")]
     IdOutOfRange {
-        /// `token` or `segment`.
+        /// Whose: `token`, `segment`, `source token` or `target token`.
         table: &'static str,
         /// The sequence in its batch, from 0.
         sequence: usize,

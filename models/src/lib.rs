@@ -1,8 +1,9 @@
-//! BERT: checkpoints, inference, tasks, and the program `ferrite`.
+//! BERT and the Transformer: checkpoints, inference, training, tasks, and the program `ferrite`.
 //!
 //! - [`SentenceEncoder`]: texts to vectors, as a folder of sentence-transformers says
 //! - [`FillMask`]: words for `[MASK]`
 //! - [`bert`]: the model itself, token by token: embeddings, layers, pooler, heads
+//! - [`transformer`]: that of Attention Is All You Need: encoder, decoder, generator
 //! - [`checkpoint`]: safetensors files, the names of tensors in them, what became of each
 //! - [`data`]: from raw text to batches for pre-training
 //! - [`sentence`]: the files around the encoder in a folder of sentence-transformers
@@ -26,16 +27,21 @@
 //! [`Bert::from_pretrained_at`](bert::Bert::from_pretrained_at).
 #![forbid(unsafe_code)]
 
+mod assembly;
 pub mod bert;
 pub mod checkpoint;
+mod config;
 pub mod data;
 mod error;
 mod files;
 #[cfg(feature = "hub")]
 pub mod hub;
+mod parameters;
+mod residual;
 pub mod sentence;
 pub mod tasks;
 pub mod train;
+pub mod transformer;
 
 pub use error::Error;
 pub use ferrite_kernels as kernels;

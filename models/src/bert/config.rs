@@ -1,13 +1,13 @@
 //! `config.json`: the sizes and switches of a BERT.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::Deserializer;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::config::{self, HIDDEN_ACTS, HiddenAct, invalid, null_is_default, of_family};
 use crate::error::Error;
 use crate::files;
 
@@ -125,28 +125,6 @@ impl Default for BertConfig {
 
 const MODEL_TYPE: &str = "bert";
 const ABSOLUTE: &str = "absolute";
-/// The names of the variants of [`HiddenAct`], for messages.
-pub(super) const HIDDEN_ACTS: &str = "gelu, gelu_new, gelu_pytorch_tanh, relu, tanh";
-
-/// The activation of the feed-forward network.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum HiddenAct {
-    /// x Phi(x), with the error function.
-    #[default]
-    Gelu,
-    /// GELU by the tanh formula.
-    #[serde(rename = "gelu_new", alias = "gelu_pytorch_tanh")]
-    GeluTanh,
-    /// max(x, 0).
-    Relu,
-    /// The hyperbolic tangent.
-    Tanh,
-    /// A name that is not supported: [`BertConfig::from_json_str`] refuses it.
-    #[serde(untagged)]
-    Other(String),
-}
 
 /// What a classifier's outputs mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,22 +159,10 @@ impl BertConfig {
     }
 
     fn from_json_slice(path: &Path, json: &[u8]) -> Result<BertConfig, Error> {
+        of_family(path, json, &[MODEL_TYPE])?;
         let not_json = |source| Error::Json { path: path.to_owned(), source };
-        // The family first: another one's fields may have other types.
-        #[derive(Deserialize)]
-        struct Family {
-            model_type: Option<String>,
-        }
-        let family: Family = serde_json::from_slice(json).map_err(not_json)?;
-        if let Some(found) = family.model_type.filter(|found| found != MODEL_TYPE) {
-            return Err(Error::WrongModelType {
-                path: path.to_owned(),
-                expected: MODEL_TYPE,
-                found,
-            });
-        }
         let mut config: BertConfig = serde_json::from_slice(json).map_err(not_json)?;
-        config.extra = serde_json::from_slice::<Extra>(json).map_err(not_json)?.0;
+        config.extra = config::extra(path, json, &FIELDS)?;
         config.check(path)?;
         Ok(config)
     }
@@ -266,55 +232,9 @@ impl BertConfig {
     }
 }
 
-fn invalid(
-    path: &Path,
-    field: &'static str,
-    expected: impl fmt::Display,
-    found: impl fmt::Display,
-) -> Result<(), Error> {
-    let (expected, found) = (expected.to_string(), found.to_string());
-    Err(Error::InvalidValue { path: path.to_owned(), field, expected, found })
-}
-
-/// `null` where files have it for "none".
-fn null_is_default<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(
-    json: D,
-) -> Result<T, D::Error> {
-    Ok(Option::deserialize(json)?.unwrap_or_default())
-}
-
 /// Of old versions that knew no other.
 fn null_is_absolute<'de, D: Deserializer<'de>>(json: D) -> Result<String, D::Error> {
     Ok(Option::deserialize(json)?.unwrap_or_else(|| ABSOLUTE.to_owned()))
-}
-
-/// The keys that are no fields, as text: a tree of values would take many times the file's size.
-struct Extra(BTreeMap<String, Box<RawValue>>);
-
-impl<'de> Deserialize<'de> for Extra {
-    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Extra, D::Error> {
-        struct Keys;
-        impl<'de> Visitor<'de> for Keys {
-            type Value = Extra;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Extra, A::Error> {
-                let mut extra = BTreeMap::new();
-                while let Some(key) = map.next_key::<String>()? {
-                    if FIELDS.contains(&&*key) {
-                        map.next_value::<IgnoredAny>()?;
-                    } else {
-                        extra.insert(key, map.next_value()?);
-                    }
-                }
-                Ok(Extra(extra))
-            }
-        }
-        json.deserialize_map(Keys)
-    }
 }
 
 /// The names of the fields (a test compares them with what is written).
@@ -346,6 +266,8 @@ const FIELDS: [&str; 23] = [
 
 #[cfg(test)]
 mod tests {
+    use serde::de::IgnoredAny;
+
     use super::*;
 
     fn refused(json: &str) -> Error {

@@ -3,6 +3,8 @@
 use ferrite_kernels::Dropout;
 
 use super::BertConfig;
+use crate::residual::SubLayerDropout;
+use crate::transformer::EncoderLayerDropouts;
 
 /// The dropout of one pass: after the embeddings, after each sub-layer before its sum, on the
 /// weights of attention, and before a classifier (BERT, appendix A.2). What is dropped is a
@@ -45,6 +47,20 @@ impl Dropouts {
             classifier: config.classifier_dropout.unwrap_or(hidden),
             seed,
             step,
+        }
+    }
+
+    /// The dropout of a layer. (BERT has none inside its feed-forward network.)
+    pub(crate) fn layer(&self, layer: usize) -> EncoderLayerDropouts {
+        EncoderLayerDropouts {
+            attention: SubLayerDropout {
+                inside: self.at(Place::AttentionWeights(layer)),
+                output: self.at(Place::AttentionOutput(layer)),
+            },
+            feed_forward: SubLayerDropout {
+                inside: None,
+                output: self.at(Place::FeedForwardOutput(layer)),
+            },
         }
     }
 

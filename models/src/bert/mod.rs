@@ -8,7 +8,6 @@
 //! ```
 
 mod batch;
-mod block;
 mod config;
 mod dropout;
 mod encoder;
@@ -19,8 +18,7 @@ mod tensors;
 mod training;
 
 pub use batch::Batch;
-pub use block::{Block, BlockCache, BlockScratch, BlockTape};
-pub use config::{BertConfig, HiddenAct, ProblemType};
+pub use config::{BertConfig, ProblemType};
 pub use dropout::Dropouts;
 pub use encoder::{Encoder, Trace, Workspace};
 pub use heads::{
@@ -28,6 +26,12 @@ pub use heads::{
     PoolerTape,
 };
 pub use model::Bert;
-pub use parameters::{BlockGradients, Parameters, Tensor};
 pub use tensors::Part;
 pub use training::{PretrainingLoss, PretrainingTargets, PretrainingWeights, Tape};
+
+pub use crate::config::HiddenAct;
+pub use crate::parameters::{Parameters, Tensor};
+// BERT's layer is the Transformer's (BERT, section 3).
+pub use crate::transformer::{
+    EncoderLayer as Block, EncoderLayerCache as BlockCache, EncoderLayerTape as BlockTape,
+};

@@ -8,12 +8,12 @@ use ferrite_layers::{
 };
 use ferrite_tokenizer::Tokenizer;
 
-use super::config::HIDDEN_ACTS;
 use super::{
-    Batch, BertConfig, Block, ClassifierHead, Encoder, HiddenAct, MaskedLmHead, NextSentenceHead,
-    Part, Pooler, Trace, Workspace,
+    Batch, BertConfig, Block, ClassifierHead, Encoder, MaskedLmHead, NextSentenceHead, Part,
+    Pooler, Trace, Workspace,
 };
 use crate::checkpoint::{Checkpoint, Names};
+use crate::config::activation_of;
 use crate::error::Error;
 
 /// A BERT (Devlin et al. 2018), ready to run. It is immutable and shared freely between threads;
@@ -281,7 +281,7 @@ impl Loader<'_> {
                 outer: self.linear(&name("output.dense"), d_model, d_ff)?,
                 activation: self.activation()?,
             },
-            output_norm: self.norm(&name("output.LayerNorm"))?,
+            feed_forward_norm: self.norm(&name("output.LayerNorm"))?,
         })
     }
 
@@ -333,7 +333,8 @@ impl Loader<'_> {
     }
 
     fn activation(&self) -> Result<Activation, Error> {
-        activation_of(self.config, &self.names.checkpoint().folder().join("config.json"))
+        let path = self.names.checkpoint().folder().join("config.json");
+        activation_of(&self.config.hidden_act, "hidden_act", &path)
     }
 
     fn linear(&self, name: &str, d_out: usize, d_in: usize) -> Result<Linear, Error> {
@@ -358,22 +359,4 @@ impl Loader<'_> {
         let beta = self.names.vector(&format!("{name}.bias"), d_model)?;
         Ok(LayerNorm::new(self.arithmetic.level(), gamma, beta, self.config.layer_norm_eps))
     }
-}
-
-/// The activation that a configuration, that of `path`, names.
-pub(super) fn activation_of(config: &BertConfig, path: &Path) -> Result<Activation, Error> {
-    Ok(match &config.hidden_act {
-        HiddenAct::Gelu => Activation::Gelu,
-        HiddenAct::GeluTanh => Activation::GeluTanh,
-        HiddenAct::Relu => Activation::Relu,
-        HiddenAct::Tanh => Activation::Tanh,
-        HiddenAct::Other(name) => {
-            return Err(Error::Unsupported {
-                path: path.to_owned(),
-                field: "hidden_act",
-                found: name.clone(),
-                supported: HIDDEN_ACTS,
-            });
-        }
-    })
 }

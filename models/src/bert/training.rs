@@ -3,25 +3,25 @@
 
 use ferrite_kernels::{
     Arithmetic, CrossEntropy, Dropout, Mat, Matrix, Precision, crew, cross_entropy,
-    cross_entropy_loss, flush_denormals, scatter_add, share_rows,
+    cross_entropy_loss, flush_denormals, scatter_add,
 };
 use ferrite_layers::{
-    Activations, BertEmbeddings, Embedding, FeedForward, FeedForwardCache, InputGradient,
-    LayerNorm, Linear, LinearGradients, Mask, SelfAttention,
+    Activations, BertEmbeddings, FeedForwardCache, InputGradient, Linear, LinearGradients,
 };
 
-use super::block::{BlockScratch, BlockTape};
 use super::dropout::{Dropouts, Place};
 use super::heads::{ClassifierHead, MaskedLmGradients, MaskedLmTape, PoolerTape};
-use super::model::activation_of;
-use super::parameters::{
-    BertOf, BlockOf, EmbeddingsOf, Exclusive, LinearOf, MaskedLmOf, NormOf, Parameters, Shared,
-};
+use super::parameters::{BertOf, EmbeddingsOf, MaskedLmOf};
 use super::{
-    Batch, Bert, BertConfig, Block, BlockGradients, Encoder, MaskedLmHead, NextSentenceHead, Part,
+    Batch, Bert, BertConfig, Block, BlockTape, Encoder, MaskedLmHead, NextSentenceHead, Part,
     Pooler,
 };
+use crate::assembly::{Assembly, update_linear, update_norm};
+use crate::config::activation_of;
 use crate::error::Error;
+use crate::parameters::{Exclusive, LinearOf, Parameters, Shared};
+use crate::residual::copy_to;
+use crate::transformer::{EncoderLayerOf, LayerScratch};
 
 /// What the tokens and sequences of a batch should have been.
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +74,7 @@ pub struct Tape {
     d_hidden: Matrix<f32>,
     d_rows: Matrix<f32>,
     d_pooled: Matrix<f32>,
-    scratch: BlockScratch,
+    scratch: LayerScratch,
 }
 
 impl Bert {
@@ -95,47 +95,32 @@ impl Bert {
     ) -> Result<Bert, Error> {
         let arithmetic = arithmetic.into();
         assert_ne!(arithmetic.precision(), Precision::Int8, "the precision of what is trained");
-        let activation = activation_of(&config, "config.json".as_ref())?;
+        let activation = activation_of(&config.hidden_act, "hidden_act", "config.json".as_ref())?;
         let of = parameters.shared(&config, parts);
-        let linear = |of: LinearOf<Shared<'_>>| Linear::trainable(arithmetic, of.weight, of.bias);
-        let head =
-            |of: LinearOf<Shared<'_>>| Linear::trainable(arithmetic.level(), of.weight, of.bias);
-        let norm = |of: NormOf<Shared<'_>>| {
-            let (gamma, beta) = (of.gamma.to_vec(), of.beta.to_vec());
-            LayerNorm::new(arithmetic.level(), gamma, beta, config.layer_norm_eps)
-        };
-        let EmbeddingsOf { token, position, segment, norm: of_norm } = of.embeddings;
+        let epsilon = config.layer_norm_eps;
+        let layers = Assembly { arithmetic, trained: true, epsilon };
+        // Heads of sequences are small, and stay in f32.
+        let heads = Assembly { arithmetic: arithmetic.level().into(), ..layers };
+        let EmbeddingsOf { token, position, segment, norm } = of.embeddings;
         let embeddings = BertEmbeddings {
-            token: Embedding { table: copy(token) },
-            segment: Embedding { table: copy(segment) },
-            position: Embedding { table: copy(position) },
-            norm: norm(of_norm),
+            token: layers.embedding(token),
+            segment: layers.embedding(segment),
+            position: layers.embedding(position),
+            norm: layers.norm(norm),
             level: arithmetic.level(),
         };
-        let block = |of: BlockOf<Shared<'_>>| Block {
-            attention: SelfAttention {
-                qkv: linear(of.qkv),
-                output: linear(of.attention_output),
-                heads: config.num_attention_heads,
-                mask: Mask::Full,
-            },
-            attention_norm: norm(of.attention_norm),
-            feed_forward: FeedForward {
-                inner: linear(of.inner),
-                outer: linear(of.outer),
-                activation,
-            },
-            output_norm: norm(of.output_norm),
-        };
+        let blocks = of.blocks.into_iter();
+        let block = |of| Block::new(of, config.num_attention_heads, activation, &layers);
         let masked_lm = |of: MaskedLmOf<Shared<'_>>| MaskedLmHead {
-            transform: linear(of.transform),
+            transform: layers.linear(of.transform),
             activation,
-            norm: norm(of.norm),
+            norm: layers.norm(of.norm),
             decoder: Linear::trainable(arithmetic, of.decoder.unwrap_or(token), of.bias),
         };
+        let head = |of| heads.linear(of);
         Ok(Bert {
             arithmetic,
-            encoder: Encoder { embeddings, blocks: of.blocks.into_iter().map(block).collect() },
+            encoder: Encoder { embeddings, blocks: blocks.map(block).collect() },
             pooler: of.pooler.map(|of| Pooler { dense: head(of) }),
             masked_lm: of.masked_lm.map(masked_lm),
             next_sentence: of.next_sentence.map(|of| NextSentenceHead { relationship: head(of) }),
@@ -151,36 +136,26 @@ impl Bert {
     pub fn update(&mut self, parameters: &Parameters) {
         let parts = self.parts();
         let of = parameters.shared(&self.config, &parts);
-        let linear =
-            |layer: &mut Linear, of: LinearOf<Shared<'_>>| layer.update(of.weight, of.bias);
-        let norm = |layer: &mut LayerNorm, of: NormOf<Shared<'_>>| layer.update(of.gamma, of.beta);
-        let EmbeddingsOf { token, position, segment, norm: of_norm } = of.embeddings;
+        let EmbeddingsOf { token, position, segment, norm } = of.embeddings;
         let embeddings = &mut self.encoder.embeddings;
         copy_to(token, &mut embeddings.token.table);
         copy_to(position, &mut embeddings.position.table);
         copy_to(segment, &mut embeddings.segment.table);
-        norm(&mut embeddings.norm, of_norm);
-        for (block, of) in self.encoder.blocks.iter_mut().zip(of.blocks) {
-            linear(&mut block.attention.qkv, of.qkv);
-            linear(&mut block.attention.output, of.attention_output);
-            norm(&mut block.attention_norm, of.attention_norm);
-            linear(&mut block.feed_forward.inner, of.inner);
-            linear(&mut block.feed_forward.outer, of.outer);
-            norm(&mut block.output_norm, of.output_norm);
-        }
+        update_norm(&mut embeddings.norm, norm);
+        self.encoder.blocks.iter_mut().zip(of.blocks).for_each(|(block, of)| block.update(of));
         if let (Some(head), Some(of)) = (&mut self.pooler, of.pooler) {
-            linear(&mut head.dense, of);
+            update_linear(&mut head.dense, of);
         }
         if let (Some(head), Some(of)) = (&mut self.masked_lm, of.masked_lm) {
-            linear(&mut head.transform, of.transform);
-            norm(&mut head.norm, of.norm);
+            update_linear(&mut head.transform, of.transform);
+            update_norm(&mut head.norm, of.norm);
             head.decoder.update(of.decoder.unwrap_or(token), of.bias);
         }
         if let (Some(head), Some(of)) = (&mut self.next_sentence, of.next_sentence) {
-            linear(&mut head.relationship, of);
+            update_linear(&mut head.relationship, of);
         }
         if let (Some(head), Some(of)) = (&mut self.classifier, of.classifier) {
-            linear(&mut head.dense, of);
+            update_linear(&mut head.dense, of);
         }
     }
 
@@ -335,20 +310,16 @@ impl Bert {
         d_hidden.resize(n, d_model);
         d_hidden.fill(0.0);
         blocks.resize_with(layers.len(), BlockTape::default);
-        // The input of each layer lies on its own tape.
-        let first = blocks.first_mut().map_or(&mut *hidden, |tape| &mut tape.x);
-        first.resize(self.arithmetic, n, d_model);
+        hidden.resize(self.arithmetic, n, d_model);
         let (ids, types) = (batch.ids(), batch.type_ids());
-        embeddings.forward_taped(ids, types, batch.sequences(), embedded, first);
+        embeddings.forward_taped(ids, types, batch.sequences(), embedded, hidden);
         if let Some(dropout) = dropouts.at(Place::Embeddings) {
-            dropout.apply(self.level(), first.values_mut());
-            first.convert();
+            dropout.apply(self.level(), hidden.values_mut());
+            hidden.convert();
         }
-        for (layer, block) in layers.iter().enumerate() {
-            let (done, rest) = blocks.split_at_mut(layer + 1);
-            let y = rest.first_mut().map_or(&mut *hidden, |tape| &mut tape.x);
-            let tape = &mut done[layer];
-            block.forward_taped(layer, batch.sequences(), dropouts, tape, feed_forward, y);
+        for (layer, (block, tape)) in layers.iter().zip(blocks).enumerate() {
+            let drop = dropouts.layer(layer);
+            block.forward_taped(hidden, batch.sequences(), &drop, tape, feed_forward);
         }
     }
 
@@ -359,14 +330,13 @@ impl Bert {
         dropouts: &Dropouts,
         tape: &mut Tape,
         of_embeddings: EmbeddingsOf<Exclusive<'_>>,
-        of_blocks: Vec<BlockOf<Exclusive<'_>>>,
+        of_blocks: Vec<EncoderLayerOf<Exclusive<'_>>>,
     ) {
         let Tape { embedded, blocks, d_hidden: d, d_rows, scratch, .. } = tape;
         let sequences = batch.sequences();
         let layers = self.encoder.blocks.iter().zip(blocks).zip(of_blocks).enumerate();
         for (layer, ((block, tape), of)) in layers.rev() {
-            let gradients = BlockGradients::from(of);
-            block.backward(layer, sequences, dropouts, tape, d, gradients, scratch);
+            block.backward(sequences, &dropouts.layer(layer), tape, d, of.into(), scratch);
         }
         if let Some(dropout) = dropouts.at(Place::Embeddings) {
             dropout.apply(self.level(), d.view_mut());
@@ -459,17 +429,4 @@ fn gather_rows(from: Mat<'_>, rows: &[u32], to: &mut Matrix<f32>) {
     for (index, &row) in rows.iter().enumerate() {
         to.row_mut(index).copy_from_slice(from.row(row as usize));
     }
-}
-
-fn copy(from: Mat<'_>) -> Matrix<f32> {
-    let mut to = Matrix::zeros(from.rows(), from.cols());
-    copy_to(from, &mut to);
-    to
-}
-
-/// Writes `from` to `to`, which has its shape.
-pub(super) fn copy_to(from: Mat<'_>, to: &mut Matrix<f32>) {
-    share_rows(to.view_mut(), |first, mut to| {
-        (0..to.rows()).for_each(|row| to.row_mut(row).copy_from_slice(from.row(first + row)));
-    });
 }

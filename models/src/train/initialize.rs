@@ -2,8 +2,10 @@
 
 use rayon::prelude::*;
 
-use crate::bert::{BertConfig, Parameters, Part};
+use crate::bert::{BertConfig, Part};
 use crate::data::{Purpose, Random};
+use crate::parameters::{Parameters, Tensor};
+use crate::transformer::TransformerConfig;
 
 /// The parameters that BERT begins with: weights and tables from a normal distribution of standard
 /// deviation `initializer_range`, drawn again beyond two of them (the reference's truncated normal);
@@ -11,6 +13,40 @@ use crate::data::{Purpose, Random};
 /// not depend on what else a model has; the same on every machine.
 pub fn initialize(config: &BertConfig, parts: &[Part], seed: u64) -> Parameters {
     let mut parameters = Parameters::zeros(config, parts);
+    for_each_weight(&mut parameters, seed, |_, values, random| {
+        values.fill_with(|| config.initializer_range * normal_within(2.0, random));
+    });
+    parameters
+}
+
+/// The parameters that a Transformer begins with, as tensor2tensor has them: weights uniform within
+/// √(6 / (inputs + outputs)) (Glorot and Bengio 2010), tables of tokens and the generator's weight
+/// from a normal distribution of variance 1 / d_model, so that what leaves the scaled embeddings and
+/// the generator is about as large as one; biases zero, norms γ = 1 and β = 0. Random numbers as for
+/// BERT.
+pub fn initialize_transformer(config: &TransformerConfig, seed: u64) -> Parameters {
+    let mut parameters = config.zeros();
+    let sigma = (config.d_model as f64).sqrt().recip() as f32;
+    for_each_weight(&mut parameters, seed, |tensor, values, random| {
+        let is_table = !tensor.name.contains(".layers.");
+        if is_table {
+            // Six deviations: all but one of a thousand million.
+            values.fill_with(|| sigma * normal_within(6.0, random));
+        } else {
+            let limit = (6.0 / tensor.shape.iter().sum::<usize>() as f64).sqrt();
+            values.fill_with(|| (limit * (2.0 * random.fraction() - 1.0)) as f32);
+        }
+    });
+    parameters
+}
+
+/// Calls `fill` for every tensor that is neither a bias nor of a norm, in parallel; sets the γ of
+/// norms to one. Each tensor has random numbers of its own.
+fn for_each_weight(
+    parameters: &mut Parameters,
+    seed: u64,
+    fill: impl Fn(&Tensor, &mut [f32], &mut Random) + Sync,
+) {
     let tensors = parameters.tensors().to_vec();
     let (mut rest, mut done) = (parameters.values_mut(), 0);
     let pieces = tensors.iter().map(|tensor| {
@@ -20,21 +56,20 @@ pub fn initialize(config: &BertConfig, parts: &[Part], seed: u64) -> Parameters 
         (tensor, values)
     });
     pieces.collect::<Vec<_>>().into_par_iter().for_each(|(tensor, values)| {
-        if tensor.name.ends_with("LayerNorm.weight") {
+        if tensor.is_of_norm() && !tensor.is_bias() {
             values.fill(1.0);
         } else if tensor.decays() {
             let mut random = Random::new(seed, Purpose::Weights, 0, name_hash(&tensor.name));
-            values.fill_with(|| config.initializer_range * truncated_normal(&mut random));
+            fill(tensor, values, &mut random);
         }
     });
-    parameters
 }
 
-/// A number of the standard normal distribution within two standard deviations, by rejection: what
+/// A number of the standard normal distribution within some standard deviations, by rejection: what
 /// is returned was drawn, not computed, so a library's last bit cannot change it.
-fn truncated_normal(random: &mut Random) -> f32 {
+fn normal_within(deviations: f64, random: &mut Random) -> f32 {
     loop {
-        let x = 4.0 * random.fraction() - 2.0;
+        let x = 2.0 * deviations * random.fraction() - deviations;
         let (u, exponent) = (random.fraction(), 0.5 * x * x);
         // e^-t is at least 1 - t, which mostly decides.
         if u < 1.0 - exponent || u < (-exponent).exp() {
@@ -98,5 +133,36 @@ mod tests {
         assert_eq!(all.get(name), encoder.get(name));
         assert_ne!(all.get(name), initialize(&config(), &Part::ALL, 4).get(name));
         assert_ne!(all.get(name), all.get(&name.replace("key", "value")));
+    }
+
+    #[test]
+    fn a_transformer_begins_as_the_papers_say() {
+        let config = TransformerConfig {
+            generator_bias: true,
+            tie_word_embeddings: false,
+            ..TransformerConfig::tiny(500).pre_norm()
+        };
+        let parameters = initialize_transformer(&config, 3);
+        let variance =
+            |x: &[f32]| x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / x.len() as f64;
+        for tensor in parameters.tensors() {
+            let (name, values) = (&tensor.name, parameters.tensor(tensor));
+            if name.contains("bias") {
+                assert!(values.iter().all(|&x| x == 0.0), "{name}");
+            } else if name.contains("layer_norm") {
+                assert!(values.iter().all(|&x| x == 1.0), "{name}");
+            } else if name.contains(".layers.") {
+                let limit = (6.0 / (tensor.shape[0] + tensor.shape[1]) as f64).sqrt();
+                assert!(values.iter().all(|&x| f64::from(x.abs()) <= limit), "{name}");
+                let relative = variance(values) / (limit * limit / 3.0);
+                assert!((relative - 1.0).abs() < 0.05, "{name}: {relative}");
+            } else {
+                let relative = variance(values) * config.d_model as f64;
+                assert!((relative - 1.0).abs() < 0.05, "{name}: {relative}");
+                let far = values.iter().filter(|x| f64::from(x.abs()) > 2.0 / 128f64.sqrt());
+                let share = far.count() as f64 / values.len() as f64;
+                assert!((share - 0.0455).abs() < 0.005, "{name}: {share} beyond two deviations");
+            }
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! Training: from parameters and batches to better parameters, and what is kept of a run.
 //!
-//! - [`Trainer`]: one step after the other, on batches of the caller's own
+//! - [`Trainer`]: one step after the other, on batches of the caller's own, of a BERT or a Transformer
 //! - [`Optimizer`], [`Schedule`]: what a step does with its gradients
-//! - [`initialize`]: the parameters of a model that has learnt nothing yet
+//! - [`initialize`], [`initialize_transformer`]: the parameters of a model that has learnt nothing yet
 //! - [`PretrainingRun`]: all of it, from texts to a folder that `transformers` opens
 //! - [`store`]: checkpoints that survive a power cut
 //! - [`export`], [`carry_over`]: trained parameters to a folder, or to a model with another head
@@ -48,16 +48,18 @@ mod recipe;
 mod run;
 mod schedule;
 pub mod store;
+mod trained;
 mod trainer;
 
 pub use chart::{Chart, Curve};
 pub use error::RunError;
 pub use export::{carry_over, export, replace_file};
 pub use folder::RunFolder;
-pub use initialize::initialize;
+pub use initialize::{initialize, initialize_transformer};
 pub use log::{Evaluation, Scores, StepRecord};
 pub use memory::{LargestBatch, Memory};
 pub use optimizer::{Optimizer, OptimizerOptions, Update};
 pub use run::{PretrainingRun, RunOptions};
 pub use schedule::{Schedule, ScheduleShape};
+pub use trained::Trained;
 pub use trainer::{Step, Trainer, TrainerOptions};

@@ -32,6 +32,19 @@ impl OptimizerOptions {
         adamw: AdamW { bias_correction: false, ..OptimizerOptions::CORRECTED.adamw },
         max_norm: 1.0,
     };
+
+    /// Adam as in Attention Is All You Need, section 5.3: β 0.9 and 0.98, ε = 1e-9, no decay, and no
+    /// gradient clipped.
+    pub const TRANSFORMER: OptimizerOptions = OptimizerOptions {
+        adamw: AdamW {
+            beta1: 0.9,
+            beta2: 0.98,
+            epsilon: 1e-9,
+            weight_decay: 0.0,
+            bias_correction: true,
+        },
+        max_norm: f32::INFINITY,
+    };
 }
 
 /// What an update did.

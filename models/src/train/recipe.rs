@@ -9,8 +9,8 @@ use crate::data::{BatchSize, Masking};
 pub(super) fn recipe(options: &RunOptions) -> Value {
     let RunOptions { arithmetic, config, trainer, data, accumulate, evaluation_batches: _ } =
         options;
-    let TrainerOptions { optimizer: OptimizerOptions { adamw, max_norm }, schedule, seed } =
-        trainer;
+    let TrainerOptions { optimizer, schedule, seed, label_smoothing: _ } = trainer;
+    let OptimizerOptions { adamw, max_norm } = optimizer;
     json!({
         "level": arithmetic.level().name(),
         "precision": arithmetic.precision().name(),

@@ -5,12 +5,14 @@ use rayon::prelude::*;
 
 use super::optimizer::{Optimizer, OptimizerOptions};
 use super::schedule::{Schedule, ScheduleShape};
+use super::trained::Trained;
 use crate::bert::{
-    Batch, Bert, BertConfig, Dropouts, Parameters, Part, PretrainingLoss, PretrainingTargets,
-    PretrainingWeights, Tape,
+    Batch, Bert, BertConfig, Part, PretrainingLoss, PretrainingTargets, PretrainingWeights,
 };
 use crate::data::PretrainingBatch;
 use crate::error::Error;
+use crate::parameters::Parameters;
+use crate::transformer::{PairBatch, Transformer, TranslationWeights};
 
 /// How a [`Trainer`] trains.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,6 +23,8 @@ pub struct TrainerOptions {
     pub schedule: Schedule,
     /// What is dropped out follows from it.
     pub seed: u64,
+    /// The label smoothing of translation; no other task has any.
+    pub label_smoothing: f32,
 }
 
 impl TrainerOptions {
@@ -36,6 +40,18 @@ impl TrainerOptions {
                 shape: ScheduleShape::Linear,
             },
             seed: 0,
+            label_smoothing: 0.0,
+        }
+    }
+
+    /// Those of Attention Is All You Need, section 5: Adam, a rate that rises for `warmup` of the
+    /// `steps` and falls with the inverse square root, a label smoothing of 0.1; seed 0.
+    pub fn transformer(d_model: usize, warmup: u64, steps: u64) -> TrainerOptions {
+        TrainerOptions {
+            optimizer: OptimizerOptions::TRANSFORMER,
+            schedule: Schedule::transformer(d_model, warmup, steps),
+            seed: 0,
+            label_smoothing: 0.1,
         }
     }
 }
@@ -53,62 +69,46 @@ pub struct Step<L> {
     pub skipped: bool,
 }
 
-/// A BERT that is trained, and all that belongs to its training.
+/// A model that is trained, and all that belongs to its training: a [`Bert`] or a [`Transformer`].
 ///
 /// For one level and precision the parameters after a number of steps depend, to the last bit, on
 /// those before, the options and the batches alone.
 #[derive(Debug)]
-pub struct Trainer {
-    bert: Bert,
+pub struct Trainer<M: Trained = Bert> {
+    model: M,
     parameters: Parameters,
     gradients: Parameters,
     optimizer: Optimizer,
     options: TrainerOptions,
-    tape: Tape,
+    tape: M::Tape,
     step: u64,
 }
 
 /// Batches of one step that have dropout of their own.
 const PASSES: u64 = 1 << 20;
 
-impl Trainer {
-    /// Training of a model with these parts from these parameters on. Products are computed in
-    /// `arithmetic`, in f32 or bf16; parameters, their gradients and means are f32 in any case.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] for an activation that there is not.
-    ///
-    /// # Panics
-    /// If the parameters are those of another model.
-    pub fn new(
-        arithmetic: impl Into<Arithmetic>,
-        config: BertConfig,
-        parts: &[Part],
-        parameters: Parameters,
-        options: TrainerOptions,
-    ) -> Result<Trainer, Error> {
+impl<M: Trained> Trainer<M> {
+    /// Training of a model that was made of these parameters, to be trained.
+    pub fn of(model: M, parameters: Parameters, options: TrainerOptions) -> Trainer<M> {
         let optimizer = Optimizer::new(options.optimizer, &parameters);
-        Trainer::with(arithmetic, config, parts, parameters, optimizer, 0, options)
+        Trainer::at(0, model, parameters, optimizer, options)
     }
 
     /// The same of a training that has come to `step`, with the optimizer that it had then.
-    pub(super) fn with(
-        arithmetic: impl Into<Arithmetic>,
-        config: BertConfig,
-        parts: &[Part],
+    fn at(
+        step: u64,
+        model: M,
         parameters: Parameters,
         optimizer: Optimizer,
-        step: u64,
         options: TrainerOptions,
-    ) -> Result<Trainer, Error> {
-        let bert = Bert::trainable(arithmetic, config, parts, &parameters)?;
-        let gradients = parameters.zeros_like();
-        Ok(Trainer { bert, parameters, gradients, optimizer, options, tape: Tape::default(), step })
+    ) -> Trainer<M> {
+        let (gradients, tape) = (parameters.zeros_like(), M::Tape::default());
+        Trainer { model, parameters, gradients, optimizer, options, tape, step }
     }
 
     /// The model as it is now. It serves inference, too.
-    pub fn bert(&self) -> &Bert {
-        &self.bert
+    pub fn model(&self) -> &M {
+        &self.model
     }
 
     /// The parameters as they are now.
@@ -147,7 +147,80 @@ impl Trainer {
         self.parameters = parameters;
         self.optimizer = optimizer;
         self.step = step;
-        self.bert.update(&self.parameters);
+        self.model.update(&self.parameters);
+    }
+
+    /// A step with the gradients that `pass` adds for each batch.
+    #[track_caller]
+    fn step<B, L: Default>(
+        &mut self,
+        batches: &[B],
+        mut pass: impl FnMut(
+            &M,
+            &B,
+            &M::Dropouts,
+            &mut M::Tape,
+            &mut Parameters,
+            &mut L,
+        ) -> Result<(), Error>,
+    ) -> Result<Step<L>, Error> {
+        assert!(!batches.is_empty(), "a step of training takes a batch at least");
+        self.gradients.values_mut().par_chunks_mut(1 << 18).for_each(|part| part.fill(0.0));
+        let mut loss = L::default();
+        for (index, batch) in batches.iter().enumerate() {
+            let pass_number = self.step * PASSES + index as u64;
+            let dropouts = self.model.dropouts(self.options.seed, pass_number);
+            let (tape, gradients) = (&mut self.tape, &mut self.gradients);
+            pass(&self.model, batch, &dropouts, tape, gradients, &mut loss)?;
+        }
+        let rate = self.options.schedule.at(self.step);
+        let level = self.model.level();
+        let update = self.optimizer.update(level, rate, &mut self.parameters, &self.gradients);
+        if !update.skipped {
+            self.model.update(&self.parameters);
+        }
+        self.step += 1;
+        Ok(Step { loss, rate, norm: update.norm, skipped: update.skipped })
+    }
+}
+
+impl Trainer<Bert> {
+    /// Training of a BERT with these parts from these parameters on. Products are computed in
+    /// `arithmetic`, in f32 or bf16; parameters, their gradients and means are f32 in any case.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for an activation that there is not.
+    ///
+    /// # Panics
+    /// If the parameters are those of another model.
+    pub fn new(
+        arithmetic: impl Into<Arithmetic>,
+        config: BertConfig,
+        parts: &[Part],
+        parameters: Parameters,
+        options: TrainerOptions,
+    ) -> Result<Trainer, Error> {
+        let optimizer = Optimizer::new(options.optimizer, &parameters);
+        Trainer::with(arithmetic, config, parts, parameters, optimizer, 0, options)
+    }
+
+    /// The same of a training that has come to `step`, with the optimizer that it had then.
+    pub(super) fn with(
+        arithmetic: impl Into<Arithmetic>,
+        config: BertConfig,
+        parts: &[Part],
+        parameters: Parameters,
+        optimizer: Optimizer,
+        step: u64,
+        options: TrainerOptions,
+    ) -> Result<Trainer, Error> {
+        let bert = Bert::trainable(arithmetic, config, parts, &parameters)?;
+        Ok(Trainer::at(step, bert, parameters, optimizer, options))
+    }
+
+    /// The model as it is now. It serves inference, too.
+    pub fn bert(&self) -> &Bert {
+        &self.model
     }
 
     /// A step of pre-training (BERT, section 3.1): the loss is the mean over all masked words of
@@ -201,38 +274,45 @@ impl Trainer {
             Ok(())
         })
     }
+}
 
-    /// A step with the gradients that `pass` adds for each batch.
-    #[track_caller]
-    fn step<B, L: Default>(
-        &mut self,
-        batches: &[B],
-        mut pass: impl FnMut(
-            &Bert,
-            &B,
-            &Dropouts,
-            &mut Tape,
-            &mut Parameters,
-            &mut L,
-        ) -> Result<(), Error>,
-    ) -> Result<Step<L>, Error> {
-        assert!(!batches.is_empty(), "a step of training takes a batch at least");
-        self.gradients.values_mut().par_chunks_mut(1 << 18).for_each(|part| part.fill(0.0));
-        let mut loss = L::default();
-        for (index, batch) in batches.iter().enumerate() {
-            let pass_number = self.step * PASSES + index as u64;
-            let dropouts = Dropouts::new(self.bert.config(), self.options.seed, pass_number);
-            let (tape, gradients) = (&mut self.tape, &mut self.gradients);
-            pass(&self.bert, batch, &dropouts, tape, gradients, &mut loss)?;
-        }
-        let rate = self.options.schedule.at(self.step);
-        let level = self.bert.level();
-        let update = self.optimizer.update(level, rate, &mut self.parameters, &self.gradients);
-        if !update.skipped {
-            self.bert.update(&self.parameters);
-        }
-        self.step += 1;
-        Ok(Step { loss, rate, norm: update.norm, skipped: update.skipped })
+impl Trainer<Transformer> {
+    /// A step of translation (Attention Is All You Need, section 5): the loss is the mean over all
+    /// target tokens of the batches.
+    ///
+    /// ```
+    /// use ferrite_models::kernels::Level;
+    /// use ferrite_models::train::{Trainer, TrainerOptions, initialize_transformer};
+    /// use ferrite_models::transformer::{PairBatch, Transformer, TransformerConfig};
+    ///
+    /// let config = TransformerConfig::tiny(30);
+    /// let parameters = initialize_transformer(&config, 1);
+    /// let transformer = Transformer::trainable(Level::current(), config, &parameters)?;
+    /// let options = TrainerOptions::transformer(128, 40, 20);
+    /// let mut trainer = Trainer::of(transformer, parameters, options);
+    /// let mut batch = PairBatch::default();
+    /// batch.push(&[11, 12, 13, 2], &[13, 12, 11, 2], 1);
+    /// let mut losses = Vec::new();
+    /// for _ in 0..20 {
+    ///     losses.push(trainer.translate_step(std::slice::from_ref(&batch))?.loss.mean());
+    /// }
+    /// assert!(losses[19] < losses[0]);
+    /// # Ok::<(), ferrite_models::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If an id or a length of a batch is out of range. Then nothing has changed.
+    ///
+    /// # Panics
+    /// If there is no batch.
+    pub fn translate_step(&mut self, batches: &[PairBatch]) -> Result<Step<CrossEntropy>, Error> {
+        let tokens: usize = batches.iter().map(|batch| batch.outputs().len()).sum();
+        let label_smoothing = self.options.label_smoothing;
+        let weights = TranslationWeights { label_smoothing, token: 1.0 / tokens.max(1) as f32 };
+        self.step(batches, |model, batch, dropouts, tape, gradients, loss: &mut CrossEntropy| {
+            *loss += model.gradients(batch, weights, dropouts, tape, gradients)?;
+            Ok(())
+        })
     }
 }
 

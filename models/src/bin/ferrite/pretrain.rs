@@ -498,6 +498,7 @@ impl Options {
                     },
                 },
                 seed: self.seed,
+                label_smoothing: 0.0,
             },
             data: PretrainingOptions {
                 seed: self.data_seed.unwrap_or(self.seed),
