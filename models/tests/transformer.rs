@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use ferrite_kernels::testing::all_arithmetics;
 use ferrite_models::Error;
-use ferrite_models::bert::Parameters;
+use ferrite_models::bert::{HiddenAct, Parameters};
 use ferrite_models::checkpoint::{Checkpoint, Names};
 use ferrite_models::kernels::{Arithmetic, Level, Matrix, Precision};
 use ferrite_models::train::{Trainer, TrainerOptions};
@@ -214,7 +214,14 @@ fn losses_and_gradients_are_those_of_pytorch() {
                 let loss = loss.unwrap().mean() / expected - 1.0;
                 assert!(loss.abs() < of_loss, "{about} {loss}");
             }
-            let limit = if is_f32(arithmetic) { 1e-4 } else { 0.08 };
+            // In bf16 some numbers near zero change their sign before a ReLU, and with it their
+            // whole gradient; GELU has no such step.
+            let limit =
+                match (is_f32(arithmetic), oracle.config.activation_function == HiddenAct::Relu) {
+                    (true, _) => 1e-4,
+                    (false, false) => 0.03,
+                    (false, true) => 0.25,
+                };
             assert_gradients(&about, &gradients, &oracle, limit);
             // What evaluation says, by the passes of inference.
             let smoothing = weights.label_smoothing;
@@ -368,45 +375,45 @@ fn gradients_count_tokens_not_batches() {
     }
 }
 
-/// With dropout everywhere the gradient of each tensor says how the loss changes when the tensor goes
-/// a little along it: whatever is dropped on the way there is dropped on the way back.
+/// With dropout everywhere, the largest elements of each tensor's gradient say how the loss changes
+/// when the parameter does: whatever is dropped on the way there is dropped on the way back. (Sums over
+/// many elements would not show it: what is dropped has the same expectation.)
 #[test]
 fn gradients_are_those_of_the_loss_with_dropout() {
     for model in MODELS {
         let mut oracle = Oracle::load(model);
         dropping(&mut oracle.config);
+        // Differences want a loss without corners.
+        oracle.config.activation_function = HiddenAct::Gelu;
         let batch = oracle.batch(0..PAIRS);
         let weights = oracle.weights(batch.outputs().len());
         let dropouts = Dropouts::new(&oracle.config, 3, 4);
         let mut transformer = oracle.trainable(Level::current().into());
         let (mut tape, mut gradients) = (Tape::default(), oracle.parameters.zeros_like());
         transformer.gradients(&batch, weights, &dropouts, &mut tape, &mut gradients).unwrap();
-        let norm = |x: &[f32]| x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+        let (mut unused, mut moved) = (gradients.zeros_like(), oracle.parameters.clone());
         let mut checked = 0;
         for tensor in gradients.tensors() {
-            let gradient = gradients.tensor(tensor);
-            let size = norm(gradient);
-            if size < 0.01 {
-                continue;
+            let size = |index: usize| gradients.values()[index].abs();
+            let mut largest: Vec<usize> = tensor.range.clone().collect();
+            largest.sort_by(|&a, &b| size(b).total_cmp(&size(a)));
+            for index in largest.into_iter().take(3).filter(|&index| size(index) > 0.02) {
+                let mut loss_at = |step: f32| {
+                    moved.values_mut()[index] += step;
+                    transformer.update(&moved);
+                    moved.values_mut()[index] = oracle.parameters.values()[index];
+                    let (tape, unused) = (&mut tape, &mut unused);
+                    let loss = transformer.gradients(&batch, weights, &dropouts, tape, unused);
+                    loss.unwrap().mean()
+                };
+                let slope = (loss_at(0.004) - loss_at(-0.004)) / 0.008;
+                let relative = slope / f64::from(gradients.values()[index]) - 1.0;
+                let place = index - tensor.range.start;
+                assert!(relative.abs() < 0.03, "{model} {} {place}: {relative}", tensor.name);
+                checked += 1;
             }
-            let mut loss_at = |step: f64| {
-                let mut moved = oracle.parameters.clone();
-                let values = &mut moved.values_mut()[tensor.range.clone()];
-                for (x, g) in values.iter_mut().zip(gradient) {
-                    *x += (step / size) as f32 * g;
-                }
-                transformer.update(&moved);
-                let mut unused = moved.zeros_like();
-                let loss =
-                    transformer.gradients(&batch, weights, &dropouts, &mut tape, &mut unused);
-                loss.unwrap().mean()
-            };
-            let slope = (loss_at(0.01) - loss_at(-0.01)) / 0.02;
-            let relative = slope / size - 1.0;
-            assert!(relative.abs() < 0.02, "{model} {}: {relative}", tensor.name);
-            checked += 1;
         }
-        assert!(checked > gradients.tensors().len() / 2, "{model}: only {checked} tensors");
+        assert!(checked > gradients.tensors().len(), "{model}: only {checked} numbers");
     }
 }
 
