@@ -14,7 +14,7 @@ use crate::error::Error;
 /// The names of the variants of [`HiddenAct`], for messages.
 pub(crate) const HIDDEN_ACTS: &str = "gelu, gelu_new, gelu_pytorch_tanh, relu, tanh";
 
-/// The activation of the feed-forward network.
+/// The activation of a feed-forward network, as configuration files call it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -29,7 +29,7 @@ pub enum HiddenAct {
     Relu,
     /// The hyperbolic tangent.
     Tanh,
-    /// A name that is not supported: [`BertConfig::from_json_str`] refuses it.
+    /// A name that is not supported: whoever reads a configuration file refuses it.
     #[serde(untagged)]
     Other(String),
 }

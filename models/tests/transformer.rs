@@ -3,12 +3,12 @@
 
 use std::path::PathBuf;
 
-use ferrite_kernels::testing::all_arithmetics;
+use ferrite_kernels::testing::{Random, all_arithmetics};
 use ferrite_models::Error;
 use ferrite_models::bert::{HiddenAct, Parameters};
 use ferrite_models::checkpoint::{Checkpoint, Names};
 use ferrite_models::kernels::{Arithmetic, Level, Matrix, Precision};
-use ferrite_models::train::{Trainer, TrainerOptions};
+use ferrite_models::train::{Trainer, TrainerOptions, export_transformer, initialize_transformer};
 use ferrite_models::transformer::{
     Dropouts, PairBatch, Sentences, Tape, TorchNames, Transformer, TransformerConfig,
     TranslationWeights, Workspace,
@@ -500,4 +500,70 @@ fn what_is_wrong_with_a_folder_is_named() {
     broken.decoder_attention_heads = 5;
     let error = Transformer::from_torch(level, broken, folder("torch"), &NAMES).unwrap_err();
     assert!(matches!(error, Error::InvalidValue { .. }), "{error}");
+}
+
+#[test]
+fn what_is_exported_is_loaded() {
+    for model in MODELS {
+        let mut oracle = Oracle::load(model);
+        oracle.config.dropout = 0.0;
+        let mut trainer = trainer(&oracle, Level::current().into(), options(&oracle));
+        let batch = oracle.batch(0..PAIRS);
+        trainer.translate_step(std::slice::from_ref(&batch)).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        export_transformer(folder.path(), &oracle.config, trainer.parameters()).unwrap();
+        let loaded = Transformer::from_pretrained_at(Level::current(), folder.path()).unwrap();
+        let mut workspace = Workspace::default();
+        let expected = logits(trainer.model(), &batch, &mut workspace);
+        assert_eq!(logits(&loaded, &batch, &mut workspace), expected);
+    }
+}
+
+/// Sizes that the weights do not have are seen before memory is taken for them.
+#[test]
+fn sizes_of_the_configuration_are_not_believed() {
+    let weights = std::fs::read(folder("paper").join("model.safetensors")).unwrap();
+    for (field, size) in
+        [("vocab_size", 1 << 28), ("encoder_layers", 1000), ("decoder_ffn_dim", 1 << 22)]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let json =
+            format!(r#"{{"d_model": 32, "max_position_embeddings": 16, "{field}": {size}}}"#);
+        std::fs::write(folder.path().join("config.json"), json).unwrap();
+        std::fs::write(folder.path().join("model.safetensors"), &weights).unwrap();
+        let error = Transformer::from_pretrained_at(Level::current(), folder.path()).unwrap_err();
+        let named = matches!(error, Error::WrongShape { .. } | Error::MissingTensor { .. });
+        assert!(named, "{field}: {error}");
+    }
+}
+
+/// Lines of letters, and the same backwards: a task that needs the positions, the mask, and attention
+/// to the source.
+#[test]
+fn a_small_model_learns_to_turn_sentences_round() {
+    let mut config = TransformerConfig::tiny(13);
+    (config.d_model, config.encoder_ffn_dim, config.decoder_ffn_dim) = (64, 128, 128);
+    config.dropout = 0.0;
+    let mut random = Random::new(1);
+    let mut batch = |pairs: usize| {
+        let mut batch = PairBatch::default();
+        for _ in 0..pairs {
+            let length = 2 + random.below(5);
+            let mut source: Vec<u32> = (0..length).map(|_| 3 + random.below(10) as u32).collect();
+            let mut target: Vec<u32> = source.iter().rev().copied().collect();
+            [&mut source, &mut target].map(|ids| ids.push(2));
+            batch.push(&source, &target, 1);
+        }
+        batch
+    };
+    let parameters = initialize_transformer(&config, 1);
+    let transformer = Transformer::trainable(Level::current(), config, &parameters).unwrap();
+    let options = TrainerOptions::transformer(64, 200, 1000);
+    let mut trainer = Trainer::of(transformer, parameters, options);
+    for _ in 0..1000 {
+        trainer.translate_step(&[batch(32)]).unwrap();
+    }
+    let loss = trainer.model().loss(&batch(200), 0.0, &mut Workspace::default()).unwrap();
+    println!("{} of {} tokens right, loss {:.4}", loss.correct, loss.counted, loss.mean());
+    assert!(loss.accuracy() > 0.98, "{loss:?}");
 }

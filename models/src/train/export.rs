@@ -5,9 +5,13 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
+use serde::Serialize;
+
 use super::folder::{MODEL, sync_names};
 use super::{RunError, store};
-use crate::bert::{BertConfig, Parameters, Tensor};
+use crate::bert::BertConfig;
+use crate::parameters::{Parameters, Tensor};
+use crate::transformer::TransformerConfig;
 
 /// Writes `config.json` and `model.safetensors`, with the names of tensors that `transformers` looks
 /// for, into a folder, which is made if it is not there. Each file replaces one of its name in one
@@ -16,12 +20,41 @@ use crate::bert::{BertConfig, Parameters, Tensor};
 /// # Errors
 /// [`RunError::Io`], with the file.
 pub fn export(folder: &Path, config: &BertConfig, parameters: &Parameters) -> Result<(), RunError> {
-    fs::create_dir_all(folder).map_err(RunError::io(folder))?;
     let mut config = config.clone();
     config.architectures = vec![architecture(parameters).to_owned()];
-    let json = serde_json::to_string_pretty(&config).expect("strings and numbers");
+    write_folder(folder, &config, parameters, Tensor::stored_name)
+}
+
+/// The same of a Transformer: a folder that [`Transformer::from_pretrained_at`] opens, with the names
+/// of Marian models.
+///
+/// # Errors
+/// As [`export`].
+///
+/// [`Transformer::from_pretrained_at`]: crate::transformer::Transformer::from_pretrained_at
+pub fn export_transformer(
+    folder: &Path,
+    config: &TransformerConfig,
+    parameters: &Parameters,
+) -> Result<(), RunError> {
+    write_folder(folder, config, parameters, |tensor| tensor.name.clone())
+}
+
+fn write_folder(
+    folder: &Path,
+    config: &impl Serialize,
+    parameters: &Parameters,
+    name: impl Fn(&Tensor) -> String,
+) -> Result<(), RunError> {
+    fs::create_dir_all(folder).map_err(RunError::io(folder))?;
+    let json = serde_json::to_string_pretty(config).expect("strings and numbers");
     replace_file(&folder.join("config.json"), |file| file.write_all(json.as_bytes()))?;
-    replace_file(&folder.join(MODEL), |file| write_tensors(file, parameters))
+    replace_file(&folder.join(MODEL), |file| {
+        let names: Vec<String> = parameters.tensors().iter().map(name).collect();
+        let views = store::views(parameters);
+        let by_name = names.iter().map(String::as_str).zip(&views).collect();
+        store::tensors::write(&by_name, file)
+    })
 }
 
 /// The class of `transformers` that has these tensors.
@@ -33,13 +66,6 @@ fn architecture(parameters: &Parameters) -> &'static str {
         () if has("cls.predictions.bias") => "BertForMaskedLM",
         () => "BertModel",
     }
-}
-
-fn write_tensors(file: &mut impl Write, parameters: &Parameters) -> std::io::Result<()> {
-    let names: Vec<String> = parameters.tensors().iter().map(Tensor::stored_name).collect();
-    let views = store::views(parameters);
-    let by_name = names.iter().map(String::as_str).zip(&views).collect();
-    store::tensors::write(&by_name, file)
 }
 
 /// Writes a file aside, sees it safe on the disk, and puts it in its place: it is there as a whole,

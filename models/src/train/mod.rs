@@ -5,7 +5,7 @@
 //! - [`initialize`], [`initialize_transformer`]: the parameters of a model that has learnt nothing yet
 //! - [`PretrainingRun`]: all of it, from texts to a folder that `transformers` opens
 //! - [`store`]: checkpoints that survive a power cut
-//! - [`export`], [`carry_over`]: trained parameters to a folder, or to a model with another head
+//! - [`export`], [`export_transformer`], [`carry_over`]: trained parameters to a folder, or to a model with another head
 //!
 //! Steps of pre-training on one's own batches:
 //!
@@ -53,7 +53,7 @@ mod trainer;
 
 pub use chart::{Chart, Curve};
 pub use error::RunError;
-pub use export::{carry_over, export, replace_file};
+pub use export::{carry_over, export, export_transformer, replace_file};
 pub use folder::RunFolder;
 pub use initialize::{initialize, initialize_transformer};
 pub use log::{Evaluation, Scores, StepRecord};

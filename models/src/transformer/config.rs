@@ -322,8 +322,8 @@ impl TransformerConfig {
 /// Far beyond any sentence.
 const MAX_POSITIONS: usize = 1 << 20;
 
-/// A gigabyte.
-const MAX_TABLE: usize = 1 << 28;
+/// 128 MiB: 32,768 places of the big model.
+const MAX_TABLE: usize = 1 << 25;
 
 /// The names of the fields (a test compares them with what is written).
 const FIELDS: [&str; 30] = [

@@ -102,7 +102,7 @@ fn sizes_that_no_model_has_are_refused() {
         ("decoder_attention_heads", "7"),
         ("encoder_layers", "1000000000000"),
         ("max_position_embeddings", "1048577"),
-        ("max_position_embeddings", "1048576"),
+        ("max_position_embeddings", "65537"),
         ("vocab_size", "9223372036854775807"),
         ("decoder_vocab_size", "36999"),
         ("eos_token_id", "37000"),
