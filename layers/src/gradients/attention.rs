@@ -128,12 +128,10 @@ fn cross_attention() {
             let (mut y, mut cache) = (Matrix::zeros(n, d_model), CrossAttentionCache::default());
             let mut kv = Matrix::default();
             layer.keys_and_values(memory.view(), &mut kv);
-            let operands = (x.view(), &sequences, kv.view(), &memories);
-            let (x_view, _, kv_view, _) = operands;
-            let out = y.view_mut();
+            let (out, kv_view) = (y.view_mut(), kv.view());
+            let x_view = x.view();
             layer.forward_dropped(x_view, &sequences, kv_view, &memories, dropout, &mut cache, out);
-            let (q, kv_sums, output) = (&layer.q, &layer.kv, &layer.output);
-            let mut sums = [q, kv_sums, output].map(LinearSums::new);
+            let mut sums = [&layer.q, &layer.kv, &layer.output].map(LinearSums::new);
             let [q, kv_sums, output] = sums.each_mut().map(LinearSums::gradients);
             let gradients = CrossAttentionGradients { q, kv: kv_sums, output };
             let mut dx = Matrix::from_fn(n, d_model, |_, _| f32::NAN);
