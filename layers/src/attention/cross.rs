@@ -42,6 +42,13 @@ pub struct CrossAttentionGradients<'a> {
     pub output: LinearGradients<'a>,
 }
 
+impl CrossAttentionCache {
+    /// As [`AttentionCache::exchange_scratch`](super::AttentionCache::exchange_scratch).
+    pub fn exchange_scratch(&mut self, with: &mut AttentionBackwardScratch) {
+        std::mem::swap(&mut self.scratch, &mut with.heads);
+    }
+}
+
 impl CrossAttention {
     /// Keys and values of a memory of shape (m, d_model), side by side: (m, 2 d_model). They serve
     /// every step of decoding.

@@ -304,7 +304,7 @@ impl Bert {
     /// The encoder's forward pass, `tape.hidden` its result; `tape.d_hidden`, to which the heads add
     /// their gradients, becomes zero.
     fn forward_taped(&self, batch: &Batch, dropouts: &Dropouts, tape: &mut Tape) {
-        let Tape { embedded, blocks, hidden, feed_forward, d_hidden, .. } = tape;
+        let Tape { embedded, blocks, hidden, feed_forward, d_hidden, scratch, .. } = tape;
         let Encoder { embeddings, blocks: layers } = &self.encoder;
         let (n, d_model) = (batch.tokens(), embeddings.d_model());
         d_hidden.resize(n, d_model);
@@ -319,7 +319,7 @@ impl Bert {
         }
         for (layer, (block, tape)) in layers.iter().zip(blocks).enumerate() {
             let drop = dropouts.layer(layer);
-            block.forward_taped(hidden, batch.sequences(), &drop, tape, feed_forward);
+            block.forward_taped(hidden, batch.sequences(), &drop, tape, feed_forward, scratch);
         }
     }
 

@@ -101,16 +101,17 @@ impl Decoder {
         dropouts: &Dropouts,
         tape: &mut DecoderTape,
         cache: &mut FeedForwardCache,
+        scratch: &mut LayerScratch,
     ) {
         tape.layers.resize_with(self.layers.len(), DecoderLayerTape::default);
         for (index, (layer, tape)) in self.layers.iter().zip(&mut tape.layers).enumerate() {
             let drop = &dropouts.decoder_layer(index);
             match layer {
                 DecoderBlock::PostNorm(layer) => {
-                    layer.forward_taped(x, sequences, memory, drop, tape, cache);
+                    layer.forward_taped(x, sequences, memory, drop, tape, cache, scratch);
                 }
                 DecoderBlock::PreNorm(layer) => {
-                    layer.forward_taped(x, sequences, memory, drop, tape, cache);
+                    layer.forward_taped(x, sequences, memory, drop, tape, cache, scratch);
                 }
             }
         }

@@ -157,6 +157,7 @@ impl DecoderLayer {
         dropouts: &DecoderLayerDropouts,
         tape: &mut DecoderLayerTape,
         cache: &mut FeedForwardCache,
+        scratch: &mut LayerScratch,
     ) {
         let (arithmetic, (n, d_model)) = (self.arithmetic(), x.shape());
 
@@ -166,22 +167,27 @@ impl DecoderLayer {
         std::mem::swap(x, input);
         sum.resize(n, d_model);
         let (inner, out) = (&mut tape.self_attention, sum.view_mut());
+        inner.exchange_scratch(&mut scratch.attention);
         self.self_attention.forward_dropped(&*input, sequences, drop.inside, inner, out);
+        inner.exchange_scratch(&mut scratch.attention);
         let (norm, a) = (&self.self_attention_norm, &mut tape.cross_attention_input);
         add_and_norm(arithmetic, drop.output, input.values(), sum, norm, a);
 
         let (sum, drop) = (&mut tape.cross_attention_sum, dropouts.cross_attention);
+        let inner = &mut tape.cross_attention;
         self.cross_attention.keys_and_values(memory.hidden, &mut tape.kv);
         sum.resize(n, d_model);
+        inner.exchange_scratch(&mut scratch.attention);
         self.cross_attention.forward_dropped(
             &*a,
             sequences,
             tape.kv.view(),
             memory.sequences,
             drop.inside,
-            &mut tape.cross_attention,
+            inner,
             sum.view_mut(),
         );
+        inner.exchange_scratch(&mut scratch.attention);
         let (norm, b) = (&self.cross_attention_norm, &mut tape.feed_forward_input);
         add_and_norm(arithmetic, drop.output, a.values(), sum, norm, b);
 

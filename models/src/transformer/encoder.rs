@@ -98,13 +98,18 @@ impl Encoder {
         dropouts: &Dropouts,
         tape: &mut EncoderTape,
         cache: &mut FeedForwardCache,
+        scratch: &mut LayerScratch,
     ) {
         tape.layers.resize_with(self.layers.len(), EncoderLayerTape::default);
         for (index, (layer, tape)) in self.layers.iter().zip(&mut tape.layers).enumerate() {
             let drop = dropouts.encoder_layer(index);
             match layer {
-                EncoderBlock::PostNorm(one) => one.forward_taped(x, sequences, &drop, tape, cache),
-                EncoderBlock::PreNorm(one) => one.forward_taped(x, sequences, &drop, tape, cache),
+                EncoderBlock::PostNorm(one) => {
+                    one.forward_taped(x, sequences, &drop, tape, cache, scratch)
+                }
+                EncoderBlock::PreNorm(one) => {
+                    one.forward_taped(x, sequences, &drop, tape, cache, scratch)
+                }
             }
         }
         final_norm(self.norm.as_ref(), &mut tape.sum, x);

@@ -132,6 +132,7 @@ impl EncoderLayer {
         dropouts: &EncoderLayerDropouts,
         tape: &mut EncoderLayerTape,
         cache: &mut FeedForwardCache,
+        scratch: &mut LayerScratch,
     ) {
         let EncoderLayerTape { attention_input: input, attention, attention_sum, .. } = tape;
         let &EncoderLayerDropouts { attention: drop, feed_forward: drop_ff } = dropouts;
@@ -140,7 +141,9 @@ impl EncoderLayer {
         std::mem::swap(x, input);
         attention_sum.resize(n, d_model);
         let sum = attention_sum.view_mut();
+        attention.exchange_scratch(&mut scratch.attention);
         self.attention.forward_dropped(&*input, sequences, drop.inside, attention, sum);
+        attention.exchange_scratch(&mut scratch.attention);
         let (norm, a) = (&self.attention_norm, &mut tape.feed_forward_input);
         add_and_norm(self.arithmetic(), drop.output, input.values(), attention_sum, norm, a);
         let EncoderLayerTape { feed_forward, feed_forward_sum, .. } = tape;

@@ -105,19 +105,23 @@ impl PreNormDecoderLayer {
         dropouts: &DecoderLayerDropouts,
         tape: &mut DecoderLayerTape,
         cache: &mut FeedForwardCache,
+        scratch: &mut LayerScratch,
     ) {
         let (arithmetic, level) = (self.arithmetic(), self.arithmetic().level());
 
         let (h, from) = (&mut tape.self_attention_input, &mut tape.self_attention_sum);
         let (drop, inner) = (dropouts.self_attention, &mut tape.self_attention);
         norm_of(arithmetic, x.values(), from, &self.self_attention_norm, h);
+        inner.exchange_scratch(&mut scratch.attention);
         self.self_attention.forward_dropped(&*h, sequences, drop.inside, inner, x.values_mut());
+        inner.exchange_scratch(&mut scratch.attention);
         drop_and_add(level, drop.output, from.view(), x.values_mut());
 
         let (h, from) = (&mut tape.cross_attention_input, &mut tape.cross_attention_sum);
         let (drop, inner) = (dropouts.cross_attention, &mut tape.cross_attention);
         norm_of(arithmetic, x.values(), from, &self.cross_attention_norm, h);
         self.cross_attention.keys_and_values(memory.hidden, &mut tape.kv);
+        inner.exchange_scratch(&mut scratch.attention);
         self.cross_attention.forward_dropped(
             &*h,
             sequences,
@@ -127,6 +131,7 @@ impl PreNormDecoderLayer {
             inner,
             x.values_mut(),
         );
+        inner.exchange_scratch(&mut scratch.attention);
         drop_and_add(level, drop.output, from.view(), x.values_mut());
 
         let (h, from) = (&mut tape.feed_forward_input, &mut tape.feed_forward_sum);

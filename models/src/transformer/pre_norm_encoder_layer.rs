@@ -86,12 +86,15 @@ impl PreNormEncoderLayer {
         dropouts: &EncoderLayerDropouts,
         tape: &mut EncoderLayerTape,
         cache: &mut FeedForwardCache,
+        scratch: &mut LayerScratch,
     ) {
         let arithmetic = self.arithmetic();
         let &EncoderLayerDropouts { attention: drop, feed_forward: drop_ff } = dropouts;
         let EncoderLayerTape { attention_input: h, attention, attention_sum: from, .. } = tape;
         norm_of(arithmetic, x.values(), from, &self.attention_norm, h);
+        attention.exchange_scratch(&mut scratch.attention);
         self.attention.forward_dropped(&*h, sequences, drop.inside, attention, x.values_mut());
+        attention.exchange_scratch(&mut scratch.attention);
         drop_and_add(arithmetic.level(), drop.output, from.view(), x.values_mut());
 
         let EncoderLayerTape {

@@ -122,14 +122,15 @@ impl Transformer {
     /// The forward pass up to the generator: `tape.memory` of the encoder, `tape.hidden` of the
     /// decoder.
     fn forward_taped(&self, batch: &PairBatch, dropouts: &Dropouts, tape: &mut Tape) {
-        let Tape { encoder, decoder, memory, hidden, feed_forward, .. } = tape;
+        let Tape { encoder, decoder, memory, hidden, feed_forward: cache, scratch, .. } = tape;
         let (source, inputs) = (batch.source(), batch.inputs());
         self.embed_dropped(&self.source, source, dropouts, Side::Encoder, memory);
-        self.encoder.forward_taped(memory, source.sequences(), dropouts, encoder, feed_forward);
+        let sequences = source.sequences();
+        self.encoder.forward_taped(memory, sequences, dropouts, encoder, cache, scratch);
         self.embed_dropped(self.target_embeddings(), inputs, dropouts, Side::Decoder, hidden);
-        let memory = Memory { hidden: memory, sequences: source.sequences() };
+        let memory = Memory { hidden: memory, sequences };
         let sequences = inputs.sequences();
-        self.decoder.forward_taped(hidden, sequences, memory, dropouts, decoder, feed_forward);
+        self.decoder.forward_taped(hidden, sequences, memory, dropouts, decoder, cache, scratch);
     }
 
     fn embed_dropped(
