@@ -45,7 +45,7 @@ fn logits_are_those_of_pytorch() {
             };
             let transformer =
                 Transformer::new(arithmetic, oracle.config.clone(), &oracle.parameters).unwrap();
-            let memory = transformer.encode(batch.source(), &mut workspace).unwrap();
+            let memory = transformer.encode(batch.pairs().source, &mut workspace).unwrap();
             let memory = memory.clone().into_values();
             assert_near(&format!("{about} memory"), memory.as_slice(), &all("memory"), limit);
             let logits = transformer.forward(&batch, &mut workspace).unwrap();
@@ -90,7 +90,7 @@ fn losses_and_gradients_are_those_of_pytorch() {
     for model in MODELS {
         let oracle = Oracle::load(model);
         let batch = oracle.batch(0..PAIRS);
-        let weights = oracle.weights(batch.outputs().len());
+        let weights = oracle.weights(batch.pairs().outputs.len());
         let expected = oracle.f64s("loss")[0];
         let mut tape = Tape::default();
         for arithmetic in trained() {
@@ -160,7 +160,7 @@ fn gradients_are_those_of_the_loss_with_dropout() {
         // Differences want a loss without corners.
         oracle.config.activation_function = HiddenAct::Gelu;
         let batch = oracle.batch(0..PAIRS);
-        let weights = oracle.weights(batch.outputs().len());
+        let weights = oracle.weights(batch.pairs().outputs.len());
         let dropouts = Dropouts::new(&oracle.config, 3, 4);
         let mut transformer = oracle.trainable(Level::current().into());
         let (mut tape, mut gradients) = (Tape::default(), oracle.parameters.zeros_like());

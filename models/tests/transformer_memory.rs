@@ -5,7 +5,7 @@
 use ferrite_kernels::testing::Random;
 use ferrite_models::kernels::Level;
 use ferrite_models::train::{Trainer, TrainerOptions, initialize_transformer};
-use ferrite_models::transformer::{PairBatch, Transformer, TransformerConfig, Workspace};
+use ferrite_models::transformer::{Batch, Transformer, TransformerConfig, Workspace};
 
 /// Resident bytes of this process.
 fn resident() -> usize {
@@ -24,7 +24,7 @@ fn four_thousand_batches_leave_the_resident_size_flat() {
         let mut trainer = Trainer::of(transformer, parameters, options);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
         let (mut batch, mut workspace, mut random) =
-            (PairBatch::default(), Workspace::default(), Random::new(1));
+            (Batch::default(), Workspace::default(), Random::new(1));
         let mut after_a_thousand = 0;
         for round in 0..4_000 {
             batch.clear();

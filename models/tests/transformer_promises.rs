@@ -7,7 +7,7 @@ use ferrite_models::Error;
 use ferrite_models::kernels::{Arithmetic, Level, Matrix, Precision};
 use ferrite_models::train::{Trainer, TrainerOptions, export_transformer, initialize_transformer};
 use ferrite_models::transformer::{
-    Dropouts, PairBatch, Sentences, Tape, TorchNames, Transformer, TransformerConfig, Workspace,
+    Batch, Dropouts, Tape, TorchNames, Transformer, TransformerConfig, Workspace,
 };
 use transformer_common::{
     MODELS, NAMES, Oracle, PAIRS, dropping, folder, logits, options, trainer,
@@ -30,7 +30,7 @@ fn a_folder_is_the_model() {
 }
 
 /// The pairs many times over, so that threads have something to share.
-fn many(oracle: &Oracle) -> PairBatch {
+fn many(oracle: &Oracle) -> Batch {
     oracle.batch((0..40 * PAIRS).map(|n| n * 7 % PAIRS))
 }
 
@@ -86,7 +86,7 @@ fn bits_of_a_pair_depend_on_that_pair_alone() {
 fn empty_sentences_change_nothing() {
     let oracle = Oracle::load("paper");
     let transformer = oracle.trainable(Level::current().into());
-    let mut batch = PairBatch::default();
+    let mut batch = Batch::default();
     batch.push(&[], &[], 1);
     let (source, target) = (oracle.ids("source.0"), oracle.ids("target.0"));
     batch.push(&source, &target, 1);
@@ -102,7 +102,7 @@ fn empty_sentences_change_nothing() {
     let mut gradients = oracle.parameters.zeros_like();
     transformer.gradients(&batch, weights, &none, &mut Tape::default(), &mut gradients).unwrap();
     assert!(gradients.values().iter().all(|x| x.is_finite()));
-    let nothing = PairBatch::default();
+    let nothing = Batch::default();
     let loss =
         transformer.gradients(&nothing, weights, &none, &mut Tape::default(), &mut gradients);
     assert_eq!(loss.unwrap().counted, 0);
@@ -114,7 +114,7 @@ fn empty_sentences_change_nothing() {
 fn gradients_count_tokens_not_batches() {
     let mut oracle = Oracle::load("paper");
     oracle.config.dropout = 0.0;
-    let run = |batches: &[PairBatch]| {
+    let run = |batches: &[Batch]| {
         let mut trainer = trainer(&oracle, Level::current().into(), options(&oracle));
         let step = trainer.translate_step(batches).unwrap();
         (step.loss.mean(), trainer.gradients().clone())
@@ -182,8 +182,10 @@ fn what_is_out_of_range_is_an_error_and_changes_nothing() {
         let error = trainer.translate_step(&[batch]).unwrap_err();
         assert_eq!(error.to_string(), expected);
     }
-    let source = Sentences::from_ids([&[37][..]]);
-    let error = trainer.model().encode(&source, &mut Workspace::default()).unwrap_err();
+    let mut batch = Batch::default();
+    batch.push(&[37], &[2], 1);
+    let source = batch.pairs().source;
+    let error = trainer.model().encode(source, &mut Workspace::default()).unwrap_err();
     assert!(matches!(error, Error::IdOutOfRange { .. }), "{error}");
     assert!(*trainer.parameters() == before && trainer.steps() == 0);
 }
@@ -257,7 +259,7 @@ fn a_small_model_learns_to_turn_sentences_round() {
     config.dropout = 0.0;
     let mut random = Random::new(1);
     let mut batch = |pairs: usize| {
-        let mut batch = PairBatch::default();
+        let mut batch = Batch::default();
         for _ in 0..pairs {
             let length = 2 + random.below(5);
             let mut source: Vec<u32> = (0..length).map(|_| 3 + random.below(10) as u32).collect();

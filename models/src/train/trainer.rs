@@ -12,7 +12,7 @@ use crate::bert::{
 use crate::data::PretrainingBatch;
 use crate::error::Error;
 use crate::parameters::Parameters;
-use crate::transformer::{PairBatch, Transformer, TranslationWeights};
+use crate::transformer::{Pairs, Transformer, TranslationWeights};
 
 /// How a [`Trainer`] trains.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -283,14 +283,14 @@ impl Trainer<Transformer> {
     /// ```
     /// use ferrite_models::kernels::Level;
     /// use ferrite_models::train::{Trainer, TrainerOptions, initialize_transformer};
-    /// use ferrite_models::transformer::{PairBatch, Transformer, TransformerConfig};
+    /// use ferrite_models::transformer::{Batch, Transformer, TransformerConfig};
     ///
     /// let config = TransformerConfig::tiny(30);
     /// let parameters = initialize_transformer(&config, 1);
     /// let transformer = Transformer::trainable(Level::current(), config, &parameters)?;
     /// let options = TrainerOptions::transformer(128, 40, 20);
     /// let mut trainer = Trainer::of(transformer, parameters, options);
-    /// let mut batch = PairBatch::default();
+    /// let mut batch = Batch::default();
     /// batch.push(&[11, 12, 13, 2], &[13, 12, 11, 2], 1);
     /// let mut losses = Vec::new();
     /// for _ in 0..20 {
@@ -305,8 +305,11 @@ impl Trainer<Transformer> {
     ///
     /// # Panics
     /// If there is no batch.
-    pub fn translate_step(&mut self, batches: &[PairBatch]) -> Result<Step<CrossEntropy>, Error> {
-        let tokens: usize = batches.iter().map(|batch| batch.outputs().len()).sum();
+    pub fn translate_step<B>(&mut self, batches: &[B]) -> Result<Step<CrossEntropy>, Error>
+    where
+        for<'a> Pairs<'a>: From<&'a B>,
+    {
+        let tokens: usize = batches.iter().map(|batch| Pairs::from(batch).outputs.len()).sum();
         let label_smoothing = self.options.label_smoothing;
         let weights = TranslationWeights { label_smoothing, token: 1.0 / tokens.max(1) as f32 };
         self.step(batches, |model, batch, dropouts, tape, gradients, loss: &mut CrossEntropy| {

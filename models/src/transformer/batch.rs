@@ -2,121 +2,94 @@
 
 use ferrite_kernels::Segments;
 
-/// Token ids of several sentences, end to end, and where each begins. Nothing is padded.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sentences {
-    ids: Vec<u32>,
-    sequences: Segments,
-}
-
-impl Sentences {
-    /// These sentences of token ids.
-    pub fn from_ids<'a>(sentences: impl IntoIterator<Item = &'a [u32]>) -> Sentences {
-        let mut all = Sentences::default();
-        sentences.into_iter().for_each(|ids| all.push(ids.iter().copied()));
-        all
-    }
-
-    /// Adds a sentence.
-    pub fn push(&mut self, ids: impl IntoIterator<Item = u32>) {
-        let before = self.ids.len();
-        self.ids.extend(ids);
-        self.sequences.push(self.ids.len() - before);
-    }
-
-    /// Forgets all sentences, keeping the memory.
-    pub fn clear(&mut self) {
-        self.ids.clear();
-        self.sequences.clear();
-    }
-
-    /// The number of sentences.
-    pub fn len(&self) -> usize {
-        self.sequences.len()
-    }
-
-    /// Whether there is no sentence.
-    pub fn is_empty(&self) -> bool {
-        self.sequences.is_empty()
-    }
-
-    /// The number of tokens of all sentences.
-    pub fn tokens(&self) -> usize {
-        self.ids.len()
-    }
-
-    /// The token ids, sentence after sentence.
-    pub fn ids(&self) -> &[u32] {
-        &self.ids
-    }
-
+/// Token ids of several sentences, end to end, and where each begins and ends. Nothing is padded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sentences<'a> {
+    /// The ids, sentence after sentence.
+    pub ids: &'a [u32],
     /// Where the sentences begin and end.
-    pub fn sequences(&self) -> &Segments {
-        &self.sequences
-    }
+    pub sequences: &'a Segments,
 }
 
 /// Pairs of sentences to learn from: what the encoder reads, what the decoder reads, and what it
-/// should say at each place, the next token (Attention Is All You Need, section 3.1: "the output
+/// should say at each place: the next token (Attention Is All You Need, section 3.1: "the output
 /// embeddings are offset by one position").
-///
-/// ```
-/// use ferrite_models::transformer::PairBatch;
-///
-/// let mut batch = PairBatch::default();
-/// // "ab" to "xyz", where 2 ends a sentence and the decoder begins with 1.
-/// batch.push(&[10, 11, 2], &[20, 21, 22, 2], 1);
-/// assert_eq!(batch.inputs().ids(), [1, 20, 21, 22]);
-/// assert_eq!(batch.outputs(), [20, 21, 22, 2]);
-/// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PairBatch {
-    source: Sentences,
-    inputs: Sentences,
-    outputs: Vec<u32>,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pairs<'a> {
+    /// What the encoder reads.
+    pub source: Sentences<'a>,
+    /// What the decoder reads, a sentence for each of the source: the target behind a start token.
+    pub inputs: Sentences<'a>,
+    /// What it should say, a token for each that it reads.
+    pub outputs: &'a [u32],
 }
 
-impl PairBatch {
+/// Pairs of sentences that are put together by hand.
+///
+/// ```
+/// use ferrite_models::transformer::Batch;
+///
+/// let mut batch = Batch::default();
+/// // "ab" to "xyz", where 2 ends a sentence and the decoder begins with 1.
+/// batch.push(&[10, 11, 2], &[20, 21, 22, 2], 1);
+/// assert_eq!(batch.pairs().inputs.ids, [1, 20, 21, 22]);
+/// assert_eq!(batch.pairs().outputs, [20, 21, 22, 2]);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    source_ids: Vec<u32>,
+    sources: Segments,
+    input_ids: Vec<u32>,
+    output_ids: Vec<u32>,
+    targets: Segments,
+}
+
+impl Batch {
     /// Adds a pair: the source and the target as they end, with the token of their end. The decoder
     /// reads the target shifted right, `start` before it.
     pub fn push(&mut self, source: &[u32], target: &[u32], start: u32) {
-        self.source.push(source.iter().copied());
+        self.source_ids.extend_from_slice(source);
+        self.sources.push(source.len());
         // An empty target has no place, and no start.
-        let shifted = std::iter::once(start).chain(target.iter().copied());
-        self.inputs.push(shifted.take(target.len()));
-        self.outputs.extend_from_slice(target);
+        let shifted = std::iter::once(&start).chain(target);
+        self.input_ids.extend(shifted.take(target.len()));
+        self.output_ids.extend_from_slice(target);
+        self.targets.push(target.len());
     }
 
     /// Forgets all pairs, keeping the memory.
     pub fn clear(&mut self) {
-        self.source.clear();
-        self.inputs.clear();
-        self.outputs.clear();
+        for ids in [&mut self.source_ids, &mut self.input_ids, &mut self.output_ids] {
+            ids.clear();
+        }
+        self.sources.clear();
+        self.targets.clear();
     }
 
     /// The number of pairs.
     pub fn len(&self) -> usize {
-        self.source.len()
+        self.sources.len()
     }
 
     /// Whether there is no pair.
     pub fn is_empty(&self) -> bool {
-        self.source.is_empty()
+        self.sources.is_empty()
     }
 
-    /// What the encoder reads.
-    pub fn source(&self) -> &Sentences {
-        &self.source
+    /// What a model reads of it.
+    pub fn pairs(&self) -> Pairs<'_> {
+        let Batch { source_ids, sources, input_ids, output_ids, targets } = self;
+        Pairs {
+            source: Sentences { ids: source_ids, sequences: sources },
+            inputs: Sentences { ids: input_ids, sequences: targets },
+            outputs: output_ids,
+        }
     }
+}
 
-    /// What the decoder reads.
-    pub fn inputs(&self) -> &Sentences {
-        &self.inputs
-    }
-
-    /// What the decoder should say, a token for each that it reads.
-    pub fn outputs(&self) -> &[u32] {
-        &self.outputs
+impl<'a> From<&'a Batch> for Pairs<'a> {
+    fn from(batch: &'a Batch) -> Pairs<'a> {
+        batch.pairs()
     }
 }
 
@@ -126,15 +99,17 @@ mod tests {
 
     #[test]
     fn pairs_lie_end_to_end() {
-        let mut batch = PairBatch::default();
+        let mut batch = Batch::default();
         batch.push(&[5, 2], &[7, 8, 2], 1);
         batch.push(&[], &[2], 1);
         batch.push(&[6], &[], 1);
         assert_eq!((batch.len(), batch.is_empty()), (3, false));
-        assert_eq!(batch.source(), &Sentences::from_ids([&[5, 2][..], &[], &[6]]));
-        assert_eq!(batch.inputs(), &Sentences::from_ids([&[1, 7, 8][..], &[1], &[]]));
-        assert_eq!(batch.outputs(), [7, 8, 2, 2]);
+        let Pairs { source, inputs, outputs } = batch.pairs();
+        assert_eq!(source.ids, [5, 2, 6]);
+        assert_eq!(source.sequences, &Segments::from_lengths([2, 0, 1]));
+        assert_eq!((inputs.ids, outputs), (&[1, 7, 8, 1][..], &[7, 8, 2, 2][..]));
+        assert_eq!(inputs.sequences, &Segments::from_lengths([3, 1, 0]));
         batch.clear();
-        assert_eq!(batch, PairBatch::default());
+        assert_eq!(batch, Batch::default());
     }
 }

@@ -28,7 +28,7 @@ mod pre_norm_encoder_layer;
 mod torch;
 mod training;
 
-pub use batch::{PairBatch, Sentences};
+pub use batch::{Batch, Pairs, Sentences};
 pub use config::TransformerConfig;
 pub use decoder::{Decoder, DecoderBlock};
 pub use decoder_layer::{

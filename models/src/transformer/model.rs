@@ -12,7 +12,7 @@ use ferrite_layers::{Embedding, Linear, TransformerEmbeddings, sinusoidal};
 use super::decoder_layer::{DecoderLayerCache, Memory};
 use super::encoder_layer::EncoderLayerCache;
 use super::parameters::TransformerOf;
-use super::{Decoder, Encoder, PairBatch, Sentences, TransformerConfig};
+use super::{Decoder, Encoder, Pairs, Sentences, TransformerConfig};
 use crate::assembly::Assembly;
 use crate::checkpoint::{Checkpoint, LoadReport, Names, Wanted};
 use crate::error::Error;
@@ -24,12 +24,12 @@ use crate::parameters::{Cut, Parameters, Shared};
 /// ```
 /// use ferrite_models::kernels::Level;
 /// use ferrite_models::train::initialize_transformer;
-/// use ferrite_models::transformer::{PairBatch, Transformer, TransformerConfig, Workspace};
+/// use ferrite_models::transformer::{Batch, Transformer, TransformerConfig, Workspace};
 ///
 /// let config = TransformerConfig::tiny(100);
 /// let parameters = initialize_transformer(&config, 1);
 /// let transformer = Transformer::new(Level::current(), config, &parameters)?;
-/// let mut batch = PairBatch::default();
+/// let mut batch = Batch::default();
 /// batch.push(&[17, 18, 2], &[40, 2], 1);
 /// let mut workspace = Workspace::default();
 /// assert_eq!(transformer.forward(&batch, &mut workspace)?.shape(), (2, 100));
@@ -188,9 +188,13 @@ impl Transformer {
     ///
     /// # Errors
     /// If an id is not in its table or a sentence has more tokens than the model has positions.
+    ///
+    /// # Panics
+    /// If ids and sentences do not fit each other.
+    #[track_caller]
     pub fn encode<'w>(
         &self,
-        source: &Sentences,
+        source: Sentences<'_>,
         workspace: &'w mut Workspace,
     ) -> Result<&'w Activations, Error> {
         self.check_source(source)?;
@@ -204,15 +208,20 @@ impl Transformer {
     ///
     /// # Errors
     /// As [`Transformer::encode`].
-    pub fn forward<'w>(
+    ///
+    /// # Panics
+    /// As there.
+    #[track_caller]
+    pub fn forward<'a, 'w>(
         &self,
-        batch: &PairBatch,
+        pairs: impl Into<Pairs<'a>>,
         workspace: &'w mut Workspace,
     ) -> Result<Mat<'w>, Error> {
-        self.check(batch)?;
+        let pairs = pairs.into();
+        self.check(pairs)?;
         crew(|| {
             flush_denormals(|| {
-                self.run(batch, workspace);
+                self.run(pairs, workspace);
                 let Workspace { hidden, logits, .. } = &mut *workspace;
                 logits.resize(hidden.rows(), self.generator.d_out());
                 self.generator.forward(&*hidden, logits.view_mut());
@@ -226,23 +235,28 @@ impl Transformer {
     ///
     /// # Errors
     /// As [`Transformer::encode`].
-    pub fn loss(
+    ///
+    /// # Panics
+    /// As there.
+    #[track_caller]
+    pub fn loss<'a>(
         &self,
-        batch: &PairBatch,
+        pairs: impl Into<Pairs<'a>>,
         label_smoothing: f32,
         workspace: &mut Workspace,
     ) -> Result<CrossEntropy, Error> {
-        self.check(batch)?;
+        let pairs = pairs.into();
+        self.check(pairs)?;
         let mut loss = CrossEntropy::default();
         crew(|| {
             flush_denormals(|| {
-                self.run(batch, workspace);
+                self.run(pairs, workspace);
                 let Workspace { hidden, logits, .. } = &mut *workspace;
                 for rows in strips(hidden.rows()) {
                     logits.resize(rows.len(), self.generator.d_out());
                     let x = Left::from(&*hidden).row_range(rows.clone());
                     self.generator.forward(x, logits.view_mut());
-                    let outputs = &batch.outputs()[rows];
+                    let outputs = &pairs.outputs[rows];
                     let logits = logits.view();
                     loss += cross_entropy_loss(self.level(), logits, outputs, label_smoothing);
                 }
@@ -252,55 +266,60 @@ impl Transformer {
     }
 
     /// The decoder's output in `workspace.hidden`.
-    fn run(&self, batch: &PairBatch, workspace: &mut Workspace) {
-        self.run_encoder(batch.source(), workspace);
+    fn run(&self, pairs: Pairs<'_>, workspace: &mut Workspace) {
+        let Pairs { source, inputs, .. } = pairs;
+        self.run_encoder(source, workspace);
         let Workspace { memory, hidden, decoder, .. } = workspace;
-        let inputs = batch.inputs();
         self.embed(self.target_embeddings(), inputs, hidden);
         hidden.convert();
-        let memory = Memory { hidden: memory, sequences: batch.source().sequences() };
-        self.decoder.forward(hidden, inputs.sequences(), memory, decoder);
+        let memory = Memory { hidden: memory, sequences: source.sequences };
+        self.decoder.forward(hidden, inputs.sequences, memory, decoder);
     }
 
-    fn run_encoder(&self, source: &Sentences, workspace: &mut Workspace) {
+    fn run_encoder(&self, source: Sentences<'_>, workspace: &mut Workspace) {
         let Workspace { memory, encoder, .. } = workspace;
         self.embed(&self.source, source, memory);
         memory.convert();
-        self.encoder.forward(memory, source.sequences(), encoder);
+        self.encoder.forward(memory, source.sequences, encoder);
     }
 
     /// What goes into the first layer, not yet converted for products.
     pub(super) fn embed(
         &self,
         embeddings: &TransformerEmbeddings,
-        tokens: &Sentences,
+        Sentences { ids, sequences }: Sentences<'_>,
         x: &mut Activations,
     ) {
-        x.resize(self.arithmetic, tokens.tokens(), self.config.d_model);
-        embeddings.forward(tokens.ids(), tokens.sequences(), x.values_mut());
+        x.resize(self.arithmetic, ids.len(), self.config.d_model);
+        embeddings.forward(ids, sequences, x.values_mut());
     }
 
-    pub(super) fn check(&self, batch: &PairBatch) -> Result<(), Error> {
-        self.check_source(batch.source())?;
-        let (inputs, rows) = (batch.inputs(), self.config.target_vocab_size());
-        self.check_sentences("target token", inputs, inputs.ids(), rows)?;
-        self.check_sentences("target token", inputs, batch.outputs(), rows)
+    #[track_caller]
+    pub(super) fn check(&self, Pairs { source, inputs, outputs }: Pairs<'_>) -> Result<(), Error> {
+        let sentences = (source.sequences.len(), inputs.sequences.len());
+        assert_eq!(sentences.0, sentences.1, "sentences of the source and of the target");
+        assert_eq!(outputs.len(), inputs.ids.len(), "tokens to say and tokens to read");
+        self.check_source(source)?;
+        let rows = self.config.target_vocab_size();
+        self.check_sentences("target token", inputs, rows)?;
+        self.check_sentences("target token", Sentences { ids: outputs, ..inputs }, rows)
     }
 
-    fn check_source(&self, source: &Sentences) -> Result<(), Error> {
-        self.check_sentences("source token", source, source.ids(), self.config.vocab_size)
+    #[track_caller]
+    fn check_source(&self, source: Sentences<'_>) -> Result<(), Error> {
+        self.check_sentences("source token", source, self.config.vocab_size)
     }
 
-    /// `ids` are those of the sentences, or others at their places.
+    #[track_caller]
     fn check_sentences(
         &self,
         table: &'static str,
-        sentences: &Sentences,
-        ids: &[u32],
+        Sentences { ids, sequences }: Sentences<'_>,
         rows: usize,
     ) -> Result<(), Error> {
+        assert_eq!(ids.len(), sequences.total(), "token ids and the length of their sentences");
         let limit = self.config.max_position_embeddings;
-        for (sequence, tokens) in sentences.sequences().iter().enumerate() {
+        for (sequence, tokens) in sequences.iter().enumerate() {
             if tokens.len() > limit {
                 return Err(Error::TooLong { sequence, tokens: tokens.len(), limit });
             }

@@ -13,7 +13,7 @@ use super::encoder::EncoderTape;
 use super::encoder_layer::LayerScratch;
 use super::model::strips;
 use super::parameters::TransformerOf;
-use super::{Dropouts, PairBatch, Sentences, Transformer, TransformerConfig};
+use super::{Dropouts, Pairs, Sentences, Transformer, TransformerConfig};
 use crate::error::Error;
 use crate::parameters::{Exclusive, Parameters};
 use crate::residual::copy_to;
@@ -99,44 +99,46 @@ impl Transformer {
     /// As [`Transformer::encode`].
     ///
     /// # Panics
-    /// If the model is not [`Transformer::trainable`], the gradients are of another one, or the label
-    /// smoothing is not in [0, 1].
-    pub fn gradients(
+    /// If the model is not [`Transformer::trainable`], the gradients are of another one, the label
+    /// smoothing is not in [0, 1], or ids and sentences do not fit each other.
+    #[track_caller]
+    pub fn gradients<'a>(
         &self,
-        batch: &PairBatch,
+        pairs: impl Into<Pairs<'a>>,
         weights: TranslationWeights,
         dropouts: &Dropouts,
         tape: &mut Tape,
         gradients: &mut Parameters,
     ) -> Result<CrossEntropy, Error> {
-        self.check(batch)?;
+        let pairs = pairs.into();
+        self.check(pairs)?;
         let of = TransformerOf::cut(&self.config, &mut gradients.cut_mut());
         crew(|| {
             flush_denormals(|| {
-                self.forward_taped(batch, dropouts, tape);
-                Ok(self.backward_taped(batch, weights, dropouts, tape, of))
+                self.forward_taped(pairs, dropouts, tape);
+                Ok(self.backward_taped(pairs, weights, dropouts, tape, of))
             })
         })
     }
 
     /// The forward pass up to the generator: `tape.memory` of the encoder, `tape.hidden` of the
     /// decoder.
-    fn forward_taped(&self, batch: &PairBatch, dropouts: &Dropouts, tape: &mut Tape) {
+    fn forward_taped(&self, pairs: Pairs<'_>, dropouts: &Dropouts, tape: &mut Tape) {
         let Tape { encoder, decoder, memory, hidden, feed_forward: cache, scratch, .. } = tape;
-        let (source, inputs) = (batch.source(), batch.inputs());
+        let Pairs { source, inputs, .. } = pairs;
         self.embed_dropped(&self.source, source, dropouts, Side::Encoder, memory);
-        let sequences = source.sequences();
+        let sequences = source.sequences;
         self.encoder.forward_taped(memory, sequences, dropouts, encoder, cache, scratch);
         self.embed_dropped(self.target_embeddings(), inputs, dropouts, Side::Decoder, hidden);
         let memory = Memory { hidden: memory, sequences };
-        let sequences = inputs.sequences();
+        let sequences = inputs.sequences;
         self.decoder.forward_taped(hidden, sequences, memory, dropouts, decoder, cache, scratch);
     }
 
     fn embed_dropped(
         &self,
         embeddings: &TransformerEmbeddings,
-        tokens: &Sentences,
+        tokens: Sentences<'_>,
         dropouts: &Dropouts,
         side: Side,
         x: &mut Activations,
@@ -150,33 +152,33 @@ impl Transformer {
 
     fn backward_taped(
         &self,
-        batch: &PairBatch,
+        pairs: Pairs<'_>,
         weights: TranslationWeights,
         dropouts: &Dropouts,
         tape: &mut Tape,
         mut of: TransformerOf<Exclusive<'_>>,
     ) -> CrossEntropy {
         let level = self.level();
-        let (source, inputs) = (batch.source(), batch.inputs());
-        let loss = self.generator_backward(batch, weights, tape, &mut of);
+        let Pairs { source, inputs, .. } = pairs;
+        let loss = self.generator_backward(pairs, weights, tape, &mut of);
 
         let Tape { encoder, decoder, memory, d_hidden, d_memory, scratch, .. } = tape;
-        let memory = Memory { hidden: memory, sequences: source.sequences() };
-        let (sequences, d) = (inputs.sequences(), (&mut *d_hidden, &mut *d_memory));
+        let memory = Memory { hidden: memory, sequences: source.sequences };
+        let (sequences, d) = (inputs.sequences, (&mut *d_hidden, &mut *d_memory));
         let (layers, norm) = (of.decoder, of.decoder_norm);
         self.decoder.backward(sequences, memory, dropouts, decoder, d, (layers, norm), scratch);
         if let Some(dropout) = dropouts.embeddings(Side::Decoder) {
             dropout.apply(level, d_hidden.view_mut());
         }
         let table = of.target.unwrap_or(of.source.reborrow());
-        self.target_embeddings().backward(inputs.ids(), d_hidden.view_mut(), table);
+        self.target_embeddings().backward(inputs.ids, d_hidden.view_mut(), table);
 
         let layers = (of.encoder, of.encoder_norm);
-        self.encoder.backward(source.sequences(), dropouts, encoder, d_memory, layers, scratch);
+        self.encoder.backward(source.sequences, dropouts, encoder, d_memory, layers, scratch);
         if let Some(dropout) = dropouts.embeddings(Side::Encoder) {
             dropout.apply(level, d_memory.view_mut());
         }
-        self.source.backward(source.ids(), d_memory.view_mut(), of.source);
+        self.source.backward(source.ids, d_memory.view_mut(), of.source);
         loss
     }
 
@@ -184,7 +186,7 @@ impl Transformer {
     /// the decoder gave. Logits go strip by strip, since all of them would be larger than all else.
     fn generator_backward(
         &self,
-        batch: &PairBatch,
+        pairs: Pairs<'_>,
         weights: TranslationWeights,
         tape: &mut Tape,
         of: &mut TransformerOf<Exclusive<'_>>,
@@ -204,7 +206,7 @@ impl Transformer {
             logits.resize(rows.len(), self.generator.d_out());
             let x = Left::from(&*hidden).row_range(rows.clone());
             self.generator.forward(x, logits.view_mut());
-            let outputs = &batch.outputs()[rows.clone()];
+            let outputs = &pairs.outputs[rows.clone()];
             loss += cross_entropy(self.level(), logits.view_mut(), outputs, label_smoothing, token);
             self.generator.backward(
                 hidden.values().row_range(rows.clone()),

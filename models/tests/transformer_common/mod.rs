@@ -8,7 +8,7 @@ use ferrite_models::checkpoint::{Checkpoint, Names};
 use ferrite_models::kernels::{Arithmetic, Matrix};
 use ferrite_models::train::{Trainer, TrainerOptions};
 use ferrite_models::transformer::{
-    PairBatch, TorchNames, Transformer, TransformerConfig, TranslationWeights, Workspace,
+    Batch, TorchNames, Transformer, TransformerConfig, TranslationWeights, Workspace,
 };
 use safetensors::SafeTensors;
 
@@ -70,8 +70,8 @@ impl Oracle {
         self.data(name).chunks_exact(8).map(number).collect()
     }
 
-    pub(crate) fn batch(&self, pairs: impl IntoIterator<Item = usize>) -> PairBatch {
-        let mut batch = PairBatch::default();
+    pub(crate) fn batch(&self, pairs: impl IntoIterator<Item = usize>) -> Batch {
+        let mut batch = Batch::default();
         for n in pairs {
             let (source, target) =
                 (self.ids(&format!("source.{n}")), self.ids(&format!("target.{n}")));
@@ -95,7 +95,7 @@ impl Oracle {
 
 pub(crate) fn logits(
     transformer: &Transformer,
-    batch: &PairBatch,
+    batch: &Batch,
     workspace: &mut Workspace,
 ) -> Matrix<f32> {
     let logits = transformer.forward(batch, workspace).unwrap();
