@@ -135,3 +135,33 @@ impl Lines {
         DataError::Read { path: self.path.clone(), line: self.number, source }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of a line of megabytes no more is held than the limit.
+    #[test]
+    fn long_lines_are_not_held() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let long = "é ".repeat(1 << 20);
+        std::fs::write(file.path(), format!("a\n{long}\nb\n{long}")).unwrap();
+        let mut lines = Lines::open(file.path(), 100).unwrap();
+        let mut found = Vec::new();
+        while let Some(line) = lines.next_line().unwrap() {
+            found.push((line.number, line.offset, line.bytes.len(), line.is_whole));
+        }
+        let bytes = long.len() as u64;
+        assert_eq!(
+            found,
+            [
+                (1, 0, 2, true),
+                (2, 2, 100, false),
+                (3, bytes + 3, 2, true),
+                (4, bytes + 5, 100, false)
+            ]
+        );
+        assert_eq!((lines.lines(), lines.bytes()), (4, 2 * bytes + 5));
+        assert!(lines.buffer.capacity() <= 200, "{}", lines.buffer.capacity());
+    }
+}

@@ -183,7 +183,8 @@ pub struct PairPosition {
 /// let start = batches.position();
 /// let batch = batches.next().expect("there is no last one");
 /// assert_eq!(batch.source_ids, [10, 11, 2]);
-/// assert_eq!((&batch.target_input_ids[..], &batch.target_output_ids[..]), (&[1, 20][..], &[20, 2][..]));
+/// assert_eq!(batch.target_input_ids, [1, 20]);
+/// assert_eq!(batch.target_output_ids, [20, 2]);
 /// assert_eq!(batches.position().epoch, 1);
 ///
 /// batches.seek(start)?;

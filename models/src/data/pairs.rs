@@ -14,8 +14,8 @@ use super::error::DataError;
 use super::lines::{Line, Lines};
 use super::pair_faults::{PairFault, PairReport, RejectedPair};
 
-/// Files with pairs of texts, in UTF-8. A byte-order mark at the beginning is no text, and lines may
-/// end as on Windows.
+/// Files with pairs of texts, in UTF-8. A byte-order mark at the beginning is no text, and lines
+/// may end as on Windows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PairFiles {
     /// A file whose lines are a source, a tab, and a target. Nothing is quoted or escaped.
@@ -97,6 +97,9 @@ enum Input {
 /// A pair, or what there is in its place.
 type Entry = Result<Pair, RejectedPair>;
 
+/// A source and a target, or what is wrong with them.
+type Sides = Result<(String, String), PairFault>;
+
 impl Pairs {
     /// Opens the files. Nothing is read yet.
     ///
@@ -157,7 +160,7 @@ impl Iterator for Pairs {
 fn from_line(
     lines: &mut Lines,
     limit: u32,
-    parse: impl Fn(&str) -> Result<(String, String), PairFault>,
+    parse: impl Fn(&str) -> Sides,
 ) -> Result<Option<Entry>, DataError> {
     let Some(line) = lines.next_line()? else { return Ok(None) };
     let (number, parsed) = (line.number, text(&line, limit).and_then(parse));
@@ -220,7 +223,7 @@ fn text<'a>(line: &Line<'a>, limit: u32) -> Result<&'a str, PairFault> {
 }
 
 /// The two columns of a line.
-fn from_tsv(line: &str) -> Result<(String, String), PairFault> {
+fn from_tsv(line: &str) -> Sides {
     if line.trim().is_empty() {
         return Err(PairFault::Blank);
     }
@@ -238,7 +241,7 @@ struct Record {
 }
 
 /// The two entries of a line.
-fn from_json(line: &str) -> Result<(String, String), PairFault> {
+fn from_json(line: &str) -> Sides {
     if line.trim().is_empty() {
         return Err(PairFault::Blank);
     }
@@ -257,7 +260,7 @@ fn from_json(line: &str) -> Result<(String, String), PairFault> {
 }
 
 /// Both sides without white space around them, if there are two.
-fn trimmed(source: &str, target: &str) -> Result<(String, String), PairFault> {
+fn trimmed(source: &str, target: &str) -> Sides {
     let (source, target) = (source.trim(), target.trim());
     match (source.is_empty(), target.is_empty()) {
         (true, true) => Err(PairFault::Blank),

@@ -230,8 +230,8 @@ impl fmt::Display for BleuScore {
         };
         write!(
             f,
-            "BLEU = {:.digits$} {one:.1}/{two:.1}/{three:.1}/{four:.1} (BP = {:.3} ratio = {ratio:.3} \
-             hyp_len = {hypothesis_length} ref_len = {reference_length})",
+            "BLEU = {:.digits$} {one:.1}/{two:.1}/{three:.1}/{four:.1} (BP = {:.3} \
+             ratio = {ratio:.3} hyp_len = {hypothesis_length} ref_len = {reference_length})",
             self.score, self.brevity_penalty,
         )
     }

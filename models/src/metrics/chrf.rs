@@ -127,7 +127,8 @@ impl Chrf {
     pub fn signature(&self) -> String {
         let ChrfOptions { word_order, lowercase, eps_smoothing } = self.options;
         format!(
-            "nrefs:{}|case:{}|eff:{}|nc:{CHARACTERS}|nw:{word_order}|space:no|version:{SACREBLEU_VERSION}",
+            "nrefs:{}|case:{}|eff:{}|nc:{CHARACTERS}|nw:{word_order}|space:no|\
+             version:{SACREBLEU_VERSION}",
             self.references,
             case(lowercase),
             yes(!eps_smoothing),

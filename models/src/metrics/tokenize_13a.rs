@@ -19,7 +19,7 @@ use super::split_whitespace;
 /// use ferrite_models::metrics::tokenize_13a;
 ///
 /// assert_eq!(tokenize_13a("It's 3.5%, isn't it?"), "It's 3.5 % , isn't it ?");
-/// assert_eq!(tokenize_13a("a well-known 1990-91 &quot;fact&quot;."), "a well-known 1990 - 91 \" fact \" .");
+/// assert_eq!(tokenize_13a("well-known 1990-91 &quot;x&quot;."), "well-known 1990 - 91 \" x \" .");
 /// ```
 pub fn tokenize_13a(line: &str) -> String {
     let mut line = line.replace("<skipped>", "").replace("-\n", "").replace('\n', " ");

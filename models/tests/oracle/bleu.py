@@ -2,7 +2,7 @@
 
     python bleu.py > bleu.json
 
-Needs `pip install sacrebleu==2.6.0` and nothing else of `requirements.txt`. The same file on every
+Needs sacrebleu and nothing else of `requirements.txt`. The same file on every
 run: the texts come from the generator of `texts.py`, and are awkward as those are. README.md
 has the names.
 """

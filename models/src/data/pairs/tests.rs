@@ -232,7 +232,7 @@ fn naive_lines(bytes: &[u8], limit: u32) -> Vec<Result<String, PairFault>> {
     lines
 }
 
-fn naive_sides(source: &str, target: &str) -> Result<(String, String), PairFault> {
+fn naive_sides(source: &str, target: &str) -> Sides {
     match [source.trim(), target.trim()] {
         ["", ""] => Err(PairFault::Blank),
         ["", _] => Err(PairFault::NoSource),
@@ -241,7 +241,7 @@ fn naive_sides(source: &str, target: &str) -> Result<(String, String), PairFault
     }
 }
 
-fn naive_tsv(line: &str) -> Result<(String, String), PairFault> {
+fn naive_tsv(line: &str) -> Sides {
     let columns: Vec<&str> = line.split('\t').collect();
     match columns[..] {
         _ if columns.iter().all(|column| column.trim().is_empty()) => Err(PairFault::Blank),
@@ -251,7 +251,7 @@ fn naive_tsv(line: &str) -> Result<(String, String), PairFault> {
 }
 
 /// What is wrong with JSON is for the reader to say.
-fn naive_json(line: &str) -> Result<(String, String), PairFault> {
+fn naive_json(line: &str) -> Sides {
     let other = || PairFault::Json { column: 0, message: String::new() };
     if line.trim().is_empty() {
         return Err(PairFault::Blank);
@@ -271,7 +271,7 @@ fn naive_json(line: &str) -> Result<(String, String), PairFault> {
 fn assert_read(
     files: &PairFiles,
     limit: u32,
-    expected: &[(Result<(String, String), PairFault>, &Path)],
+    expected: &[(Sides, &Path)],
 ) -> Result<(), TestCaseError> {
     let (mut found, report) = read_with(files, PairOptions { line_limit: limit });
     for entry in &mut found {
