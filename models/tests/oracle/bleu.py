@@ -32,6 +32,8 @@ SPECIAL = ["&amp;", "&quot;", "&lt;", "&gt;", "&amp;lt;", "&amp;amp;quot;", "&nb
            "٣.٤", "１,２", "1．2", "½.", "²-", "'", "!", "(", ")", ".", ",", "-", "a\x00.", "\x7f-", "e\u0301.", "\u0301,"]
 # Cases by more than the table of one letter to one: final sigma, dotted I, sharp s, ligatures.
 CASED = ["ΟΔΟΣ", "ΣΑΣ", "Σ", "ΑΣ.", "ΑΣ'", "İSTANBUL", "I", "STRASSE", "STRAẞE", "ÀÉÎ", "DŽ", "ЁЛКА", "ﬁ", "ΌΣΟΣ", "K"]
+# References of equal worth: of the first two nothing matches, of the next two as much.
+EQUALS = [("abc def", ["12 34 5", "6"]), ("ghi", ["7", "89 10"]), ("the cat", ["the dog", "the pig"]), ("a b", ["a b"])]
 
 
 def word(random):
@@ -63,7 +65,7 @@ def text(random):
 
 
 def translation(random, reference, changes):
-    """The reference with words changed, moved, left out or added; now and then the same, another or nothing."""
+    """The reference with words changed, moved, left out, added or in capitals; or the same, another, nothing."""
     kind = random.below(24)
     if kind < 2:
         return reference
@@ -74,7 +76,7 @@ def translation(random, reference, changes):
     words = reference.split(" ")
     for _ in range(random.between(0, changes)):
         at = random.below(len(words) + 1)
-        change = random.below(4)
+        change = random.below(5)
         if change == 0:
             words.insert(at, word(random))
         elif at < len(words):
@@ -82,6 +84,8 @@ def translation(random, reference, changes):
                 words[at] = word(random)
             elif change == 2:
                 words.append(words.pop(at))
+            elif change == 4:
+                words[at] = words[at].upper()
             elif len(words) > 1:
                 words.pop(at)
     return " ".join(words)
@@ -169,7 +173,7 @@ def main():
     lines = [""] + SPECIAL + [text(random) for _ in range(TOKENIZED - len(SPECIAL) - 1)]
     tokenized = [[one, tokenizer(one.rstrip())] for one in lines]
     lowered = [[one, one.lower()] for one in CASED]
-    corpora = []
+    corpora = [scores(random, EQUALS, {})]
     for _ in range(CORPORA):
         made = pairs(random, random.between(1, 8))
         corpora.append(scores(random, made, options(random)))
