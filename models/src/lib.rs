@@ -5,6 +5,7 @@
 //! - [`bert`]: the model itself, token by token: embeddings, layers, pooler, heads
 //! - [`checkpoint`]: safetensors files, the names of tensors in them, what became of each
 //! - [`data`]: from raw text to batches for pre-training
+//! - [`metrics`]: how good a translation is, in the numbers of sacreBLEU
 //! - [`sentence`]: the files around the encoder in a folder of sentence-transformers
 //! - [`train`]: what is kept of training runs
 //! - `hub`, with the feature of that name: models by their names, cached or downloaded
@@ -33,6 +34,7 @@ mod error;
 mod files;
 #[cfg(feature = "hub")]
 pub mod hub;
+pub mod metrics;
 pub mod sentence;
 pub mod tasks;
 pub mod train;
