@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ferrite_models::data::DataError;
+use ferrite_models::train::store::StoreError;
 use ferrite_models::train::{Evaluation, PretrainingRun, RunError, RunFolder};
 
 use crate::console::Console;
@@ -29,13 +30,14 @@ use text::{open_corpus, tokenizer};
 
 pub(crate) fn run(options: &Options, console: &Console) -> Result<Outcome, Failure> {
     options.check()?;
+    let config = options.model()?;
     let stop = stop_on_interrupt()?;
     // Before anything costly, and before a file of a run that is there could be replaced.
     let begin = if options.resume { RunFolder::begun } else { RunFolder::fresh };
     let folder = begin(&options.out).map_err(failure)?;
     let corpus = Arc::new(open_corpus(options, console)?);
     let tokenizer = Arc::new(tokenizer(options, console)?);
-    let run_options = options.run_options(&tokenizer)?;
+    let run_options = options.run_options(config, &tokenizer);
     tell_memory(options, &run_options, console)?;
     let mut run = PretrainingRun::begin(folder, run_options, corpus, tokenizer).map_err(failure)?;
     for damaged in run.damaged() {
@@ -106,11 +108,12 @@ fn train(
             run.save().map_err(failure)?;
         }
     }
-    // A run that was complete when it was resumed.
-    match evaluation {
-        Some(evaluation) => Ok(Some(evaluation)),
-        None => run.evaluate().map(Some).map_err(failure),
+    if let Some(evaluation) = evaluation {
+        return Ok(Some(evaluation));
     }
+    // A run that was complete when it was resumed; its picture may not be there yet.
+    run.save().map_err(failure)?;
+    run.evaluate().map(Some).map_err(failure)
 }
 
 /// A flag that Ctrl-C raises; a second Ctrl-C ends the program at once.
@@ -137,6 +140,10 @@ fn failure(error: RunError) -> Failure {
         RunError::Data(DataError::OtherData { .. }) => {
             "\nGive the texts and the vocabulary that it was begun with."
         }
+        RunError::Data(DataError::NoDocuments { .. } | DataError::NoInstances { .. }) => {
+            "\nGive files with text."
+        }
+        RunError::Store(StoreError::NoneWhole { .. }) => "\nTake another --out to begin anew.",
         RunError::Data(DataError::EmptyPart { .. }) => {
             "\nA larger --held-out helps, or more documents: blank lines, or files, end them."
         }

@@ -200,16 +200,11 @@ impl Options {
         Ok(())
     }
 
-    pub(super) fn run_options(&self, tokenizer: &Tokenizer) -> Result<RunOptions, Failure> {
-        let config = self.model(tokenizer)?;
-        if self.max_length > config.max_position_embeddings {
-            return Err(Failure::Usage(format!(
-                "--max-length {}: the model has {} positions",
-                self.max_length, config.max_position_embeddings
-            )));
-        }
+    /// The run of this model, with as many words as the vocabulary has.
+    pub(super) fn run_options(&self, mut config: BertConfig, tokenizer: &Tokenizer) -> RunOptions {
+        config.vocab_size = config.vocab_size.max(tokenizer.vocab_size());
         let usual = if config.hidden_size >= 768 { 1e-4 } else { 5e-4 };
-        Ok(RunOptions {
+        RunOptions {
             arithmetic: self.arithmetic.arithmetic(),
             config,
             trainer: TrainerOptions {
@@ -250,11 +245,11 @@ impl Options {
             },
             accumulate: self.accumulate,
             evaluation_batches: self.evaluation_batches,
-        })
+        }
     }
 
-    /// The model's sizes, with as many words as the vocabulary has.
-    fn model(&self, tokenizer: &Tokenizer) -> Result<BertConfig, Failure> {
+    /// The model, but for its words; a file may ask for more of them than the vocabulary has.
+    pub(super) fn model(&self) -> Result<BertConfig, Failure> {
         let (layers, width) = match self.config.as_str() {
             "tiny" => (2, 128),
             "mini" => (4, 256),
@@ -262,27 +257,25 @@ impl Options {
             "medium" => (8, 512),
             "base" => (12, 768),
             path => {
-                let mut config = BertConfig::from_file(path).map_err(|error| {
+                let config = BertConfig::from_file(path).map_err(|error| {
                     let known = "tiny, mini, small, medium, base";
                     Failure::Usage(format!("--config {path}: neither {known}, nor {error}"))
                 })?;
-                if config.vocab_size < tokenizer.vocab_size() {
-                    config.vocab_size = tokenizer.vocab_size();
-                }
-                return self.with_dropout(config);
+                return self.checked(config);
             }
         };
         let mut config = BertConfig::default();
-        config.vocab_size = tokenizer.vocab_size();
+        config.vocab_size = 0;
         config.num_hidden_layers = layers;
         config.hidden_size = width;
         config.num_attention_heads = width / 64;
         config.intermediate_size = 4 * width;
         config.max_position_embeddings = self.max_length.max(512);
-        self.with_dropout(config)
+        self.checked(config)
     }
 
-    fn with_dropout(&self, mut config: BertConfig) -> Result<BertConfig, Failure> {
+    /// A model with the dropout that was asked for, if it has that, and positions enough.
+    fn checked(&self, mut config: BertConfig) -> Result<BertConfig, Failure> {
         if let Some(rate) = self.dropout {
             (config.hidden_dropout_prob, config.attention_probs_dropout_prob) = (rate, rate);
         }
@@ -290,6 +283,12 @@ impl Options {
             if !(0.0..1.0).contains(&rate) {
                 return Err(Failure::Usage(format!("a dropout of {rate} is not in [0, 1)")));
             }
+        }
+        if self.max_length > config.max_position_embeddings {
+            return Err(Failure::Usage(format!(
+                "--max-length {}: the model has {} positions",
+                self.max_length, config.max_position_embeddings
+            )));
         }
         Ok(config)
     }

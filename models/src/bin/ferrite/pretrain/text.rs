@@ -26,7 +26,7 @@ pub(super) fn open_corpus(options: &Options, console: &Console) -> Result<Corpus
         },
         ..CorpusOptions::default()
     };
-    let corpus = Corpus::open(&options.files, rules).map_err(Failure::other)?;
+    let corpus = Corpus::open(&options.files, rules).map_err(|error| failure(error.into()))?;
     let report = corpus.report();
     let mut text = format!(
         "{} in {}, {:.1} MB",
