@@ -32,6 +32,10 @@ fn a_run_leaves_a_model_that_the_other_verbs_take() {
     assert_eq!(evaluation["step"], STEPS);
     assert!(evaluation["held_out"]["masked_loss"].as_f64().unwrap() > 0.0);
     assert_eq!(steps(&out), [STEPS - SAVE_EVERY, STEPS]);
+    // transformers cuts texts where this says.
+    let tokenizer = fs::read(out.join("tokenizer_config.json")).unwrap();
+    let tokenizer: Value = serde_json::from_slice(&tokenizer).unwrap();
+    assert_eq!(tokenizer["model_max_length"], 32);
     let out = out.to_str().unwrap();
     let guess = ["fill-mask", "--model", out, "--format", "jsonl", "iron [MASK] chalk."];
     let guess = run_command(&mut cli_common::ferrite(&guess), b"").code(0);

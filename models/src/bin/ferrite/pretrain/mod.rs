@@ -36,7 +36,7 @@ pub(crate) fn run(options: &Options, console: &Console) -> Result<Outcome, Failu
     let begin = if options.resume { RunFolder::begun } else { RunFolder::fresh };
     let folder = begin(&options.out).map_err(failure)?;
     let corpus = Arc::new(open_corpus(options, console)?);
-    let tokenizer = Arc::new(tokenizer(options, console)?);
+    let tokenizer = Arc::new(tokenizer(options, config.max_position_embeddings, console)?);
     let run_options = options.run_options(config, &tokenizer);
     tell_memory(options, &run_options, console)?;
     let mut run = PretrainingRun::begin(folder, run_options, corpus, tokenizer).map_err(failure)?;

@@ -9,6 +9,7 @@ use ferrite_models::data::{Corpus, CorpusOptions, DocumentRule, SentenceRule};
 use ferrite_models::tokenizer::train::FILES;
 use ferrite_models::tokenizer::{self, Tokenizer, WordPieceTrainer};
 use ferrite_models::train::replace_file;
+use serde_json::Value;
 
 use super::failure;
 use super::options::{Documents, Options};
@@ -42,8 +43,12 @@ pub(super) fn open_corpus(options: &Options, console: &Console) -> Result<Corpus
 }
 
 /// The tokenizer of --vocab, or of the run that goes on, or a new one; in any case its files are in
-/// the folder of the run afterwards.
-pub(super) fn tokenizer(options: &Options, console: &Console) -> Result<Tokenizer, Failure> {
+/// the folder of the run afterwards. A new one takes texts as long as the model has positions.
+pub(super) fn tokenizer(
+    options: &Options,
+    positions: usize,
+    console: &Console,
+) -> Result<Tokenizer, Failure> {
     let out = &options.out;
     let of_folder = |folder: &Path| Tokenizer::from_pretrained(folder).map_err(Failure::other);
     if let Some(folder) = &options.vocab {
@@ -78,6 +83,7 @@ pub(super) fn tokenizer(options: &Options, console: &Console) -> Result<Tokenize
     drop(progress);
     let made = tempfile::tempdir().map_err(Failure::file(&std::env::temp_dir()))?;
     trained.save(made.path()).map_err(Failure::other)?;
+    set_length(&made.path().join("tokenizer_config.json"), positions)?;
     keep(made.path(), out)?;
     console.note(format!(
         "a vocabulary of {} in {:.1} s",
@@ -85,6 +91,15 @@ pub(super) fn tokenizer(options: &Options, console: &Console) -> Result<Tokenize
         start.elapsed().as_secs_f64()
     ));
     trained.tokenizer().map_err(Failure::other)
+}
+
+/// Says in a tokenizer's configuration how long texts may be, so that `transformers` cuts them there.
+fn set_length(path: &Path, positions: usize) -> Result<(), Failure> {
+    let text = fs::read(path).map_err(Failure::file(path))?;
+    let mut config: Value = serde_json::from_slice(&text).map_err(Failure::other)?;
+    config["model_max_length"] = positions.into();
+    let text = serde_json::to_vec_pretty(&config).map_err(Failure::other)?;
+    fs::write(path, text).map_err(Failure::file(path))
 }
 
 /// Copies the tokenizer's files into a folder. Another tokenizer there is not replaced.
