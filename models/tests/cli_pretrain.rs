@@ -131,6 +131,39 @@ fn a_corpus_that_no_run_can_be_made_of_is_refused() {
 }
 
 #[test]
+fn a_vocabulary_is_taken_as_it_is_and_not_replaced() {
+    let setting = Setting::new();
+    let expected = setting.straight();
+    let with_vocabulary = |out: &Path, folder: &Path| {
+        let mut arguments = setting.arguments(out);
+        let place = arguments.iter().position(|argument| argument == "--vocab-size").unwrap();
+        arguments[place] = "--vocab".to_owned();
+        arguments[place + 1] = folder.to_str().unwrap().to_owned();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        run_command(&mut cli_common::ferrite(&arguments), b"")
+    };
+    let (out, straight) = (setting.path("out"), setting.path("straight"));
+    let run = with_vocabulary(&out, &straight).code(0);
+    End::of(&out, &run).assert_is(&expected, "the vocabulary of another run");
+    let missing = setting.path("missing");
+    let run = with_vocabulary(&setting.path("none"), &missing).code(1);
+    assert!(run.err.contains(missing.to_str().unwrap()), "{}", run.err);
+
+    // The tokenizer of someone else in the folder of the run.
+    let other = setting.path("other");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("vocab.txt"), "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\niron\n").unwrap();
+    let before = fs::read(other.join("vocab.txt")).unwrap();
+    let said = "vocab.txt: of another tokenizer than this run's";
+    let advice = format!("--vocab {} takes that one; or take another --out.", other.display());
+    assert_refused(setting.run(&other, &[]), 1, said, &advice);
+    assert_refused(with_vocabulary(&other, &straight), 1, said, &advice);
+    assert_eq!(fs::read(other.join("vocab.txt")).unwrap(), before);
+    with_vocabulary(&other, &other).code(0);
+    assert_eq!(fs::read(other.join("vocab.txt")).unwrap(), before);
+}
+
+#[test]
 fn a_run_that_is_there_is_neither_replaced_nor_continued_in_another_way() {
     let setting = Setting::new();
     let expected = setting.straight();
