@@ -53,6 +53,14 @@ pub struct AttentionBackwardScratch {
     heads: AttentionScratch,
 }
 
+impl AttentionCache {
+    /// Exchanges the memory that a pass works in for that of backward passes, before the pass and
+    /// after it: so the caches of all layers, which training keeps, do without memory of their own.
+    pub fn exchange_scratch(&mut self, with: &mut AttentionBackwardScratch) {
+        std::mem::swap(&mut self.scratch, &mut with.heads);
+    }
+}
+
 impl SelfAttention {
     /// `y = MultiHead(x, x, x)`; x and y: (n, d_model), y overwritten. A sequence attends to
     /// itself alone.

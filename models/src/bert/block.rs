@@ -93,6 +93,7 @@ impl Block {
         dropouts: &Dropouts,
         tape: &mut BlockTape,
         cache: &mut FeedForwardCache,
+        scratch: &mut BlockScratch,
         y: &mut Activations,
     ) {
         let BlockTape { x, attention, attention_sum, attended: a, feed_forward, output_sum } = tape;
@@ -100,7 +101,9 @@ impl Block {
         attention_sum.resize(n, d_model);
         let weights = dropouts.at(Place::AttentionWeights(layer));
         let sum = attention_sum.view_mut();
+        attention.exchange_scratch(&mut scratch.attention);
         self.attention.forward_dropped(&*x, sequences, weights, attention, sum);
+        attention.exchange_scratch(&mut scratch.attention);
         self.drop_and_add(dropouts.at(Place::AttentionOutput(layer)), x.values(), attention_sum);
         a.resize(self.feed_forward.inner.arithmetic(), n, d_model);
         self.attention_norm.forward_from(attention_sum.view(), a);

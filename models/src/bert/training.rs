@@ -329,7 +329,7 @@ impl Bert {
     /// The encoder's forward pass, `tape.hidden` its result; `tape.d_hidden`, to which the heads add
     /// their gradients, becomes zero.
     fn forward_taped(&self, batch: &Batch, dropouts: &Dropouts, tape: &mut Tape) {
-        let Tape { embedded, blocks, hidden, feed_forward, d_hidden, .. } = tape;
+        let Tape { embedded, blocks, hidden, feed_forward, d_hidden, scratch, .. } = tape;
         let Encoder { embeddings, blocks: layers } = &self.encoder;
         let (n, d_model) = (batch.tokens(), embeddings.d_model());
         d_hidden.resize(n, d_model);
@@ -348,7 +348,7 @@ impl Bert {
             let (done, rest) = blocks.split_at_mut(layer + 1);
             let y = rest.first_mut().map_or(&mut *hidden, |tape| &mut tape.x);
             let tape = &mut done[layer];
-            block.forward_taped(layer, batch.sequences(), dropouts, tape, feed_forward, y);
+            block.forward_taped(layer, batch.sequences(), dropouts, tape, feed_forward, scratch, y);
         }
     }
 
