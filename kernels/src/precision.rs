@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::gemm::Unit;
+use crate::gemm::form::Form;
 use crate::level::Level;
 
 /// The numbers that the weights of products, and what they are multiplied with, are held in. Sums,
@@ -118,6 +119,22 @@ impl Arithmetic {
         found.expect("what this level can run is available")
     }
 
+    /// The bytes that a weight takes in a [`PackedMatrix`](crate::PackedMatrix), but for what fills
+    /// up its last panel.
+    pub fn weight_bytes(self) -> usize {
+        let shape = self.unit().shape();
+        shape.weight_bytes * shape.form.pieces()
+    }
+
+    /// The bytes that an element of [`Activations`](crate::Activations) takes besides its float:
+    /// none where products read floats as they are.
+    pub fn converted_bytes(self) -> usize {
+        match self.unit().shape().form {
+            Form::F32 => 0,
+            form => form.bytes() * form.pieces(),
+        }
+    }
+
     pub(crate) fn unit(self) -> Unit {
         Unit::new(self.level, self.precision)
     }
@@ -143,6 +160,7 @@ impl fmt::Display for Arithmetic {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Matrix, PackedMatrix};
 
     #[test]
     fn names_are_read_back() {
@@ -163,6 +181,18 @@ mod tests {
                 assert_ne!(of.precision, Precision::Int8);
                 assert!(precision != Precision::F32 || of.instruction() == "multiply-add");
             }
+        }
+    }
+
+    #[test]
+    fn a_packed_matrix_has_the_bytes_of_its_weights() {
+        // Whole panels at every level.
+        const SIDE: usize = 384;
+        let weight = Matrix::zeros(SIDE, SIDE);
+        for arithmetic in Arithmetic::available() {
+            let bytes = PackedMatrix::new(arithmetic, weight.view()).bytes();
+            // Scales, where there are any, are fewer than the weights.
+            assert_eq!(bytes / (SIDE * SIDE), arithmetic.weight_bytes(), "{arithmetic}");
         }
     }
 

@@ -6,6 +6,7 @@
 //! - [`transformer`]: that of Attention Is All You Need: encoder, decoder, generator
 //! - [`checkpoint`]: safetensors files, the names of tensors in them, what became of each
 //! - [`data`]: from raw text to batches for pre-training
+//! - [`metrics`]: how good a translation is, in the numbers of sacreBLEU
 //! - [`sentence`]: the files around the encoder in a folder of sentence-transformers
 //! - [`train`]: what is kept of training runs
 //! - `hub`, with the feature of that name: models by their names, cached or downloaded
@@ -36,6 +37,7 @@ mod error;
 mod files;
 #[cfg(feature = "hub")]
 pub mod hub;
+pub mod metrics;
 mod parameters;
 mod residual;
 pub mod sentence;

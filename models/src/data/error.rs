@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::{Fingerprint, Position};
+use super::{Fingerprint, PairPosition, Position};
 use crate::error::Error;
 
 /// Why there is no batch. What is wrong in a file is named with its path and line.
@@ -146,5 +146,26 @@ pub enum DataError {
     NoSuchPosition {
         /// The position.
         position: Position,
+    },
+
+    /// Not one of the pairs can be in a batch.
+    #[error("none of {pairs} pairs is left: each has a side with no token or too many")]
+    NoPairs {
+        /// The number of pairs.
+        pairs: usize,
+    },
+
+    /// More pairs than can be numbered.
+    #[error("{pairs} pairs, where 4294967295 are the most")]
+    TooManyPairs {
+        /// The number of pairs.
+        pairs: usize,
+    },
+
+    /// A position that these pairs do not have.
+    #[error("there is no batch {} in window {} of epoch {}", position.batch, position.window, position.epoch)]
+    NoSuchPairs {
+        /// The position.
+        position: PairPosition,
     },
 }

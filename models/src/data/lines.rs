@@ -1,15 +1,17 @@
 //! The lines of a file, one at a time, none of them longer than a limit.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
 
 use super::error::DataError;
 use crate::files;
 
-/// The lines of a file, those longer than a limit in pieces.
-pub(super) struct Lines<'a> {
-    path: &'a Path,
+/// The lines of a file. Of those longer than a limit there are pieces, or nothing: it is read by
+/// [`next_piece`](Lines::next_piece) or by [`next_line`](Lines::next_line), not by both.
+#[derive(Debug)]
+pub(super) struct Lines {
+    path: PathBuf,
     reader: BufReader<File>,
     limit: u32,
     /// The last piece, and what was read of the next one.
@@ -47,9 +49,10 @@ impl Line<'_> {
     }
 }
 
-impl<'a> Lines<'a> {
-    pub(super) fn open(path: &'a Path, limit: u32) -> Result<Lines<'a>, DataError> {
+impl Lines {
+    pub(super) fn open(path: &Path, limit: u32) -> Result<Lines, DataError> {
         let (file, _) = files::open(path)?;
+        let path = path.to_owned();
         let reader = BufReader::with_capacity(1 << 16, file);
         let (buffer, piece, offset, number) = (Vec::new(), 0, 0, 1);
         Ok(Lines { path, reader, limit, buffer, piece, offset, number, line_begins: true })
@@ -62,17 +65,13 @@ impl<'a> Lines<'a> {
         let limit = self.limit as usize;
         let room = (limit - self.buffer.len()) as u64;
         let read = self.reader.by_ref().take(room).read_until(b'\n', &mut self.buffer);
-        read.map_err(|source| DataError::Read {
-            path: self.path.to_owned(),
-            line: self.number,
-            source,
-        })?;
+        read.map_err(|source| self.error(source))?;
         let ends = self.buffer.ends_with(b"\n");
         self.piece = self.buffer.len();
         if !ends && self.piece == limit && !self.at_end()? {
             let space = self.buffer.iter().rposition(|byte| byte.is_ascii_whitespace());
             let Some(space) = space else {
-                let (path, line) = (self.path.to_owned(), self.number);
+                let (path, line) = (self.path.clone(), self.number);
                 return Err(DataError::LineTooLong { path, line, limit: self.limit });
             };
             self.piece = space + 1;
@@ -92,6 +91,31 @@ impl<'a> Lines<'a> {
         Ok(Some(line))
     }
 
+    /// The next line; of one of more than `limit` bytes with its end, the first of them: it is not
+    /// whole, and the rest of it is passed over.
+    pub(super) fn next_line(&mut self) -> Result<Option<Line<'_>>, DataError> {
+        self.buffer.clear();
+        let room = u64::from(self.limit);
+        let read = self.reader.by_ref().take(room).read_until(b'\n', &mut self.buffer);
+        let mut bytes = read.map_err(|source| self.error(source))?;
+        if bytes == 0 {
+            return Ok(None);
+        }
+        let is_whole =
+            self.buffer.ends_with(b"\n") || bytes < self.limit as usize || self.at_end()?;
+        if !is_whole {
+            bytes += self.reader.skip_until(b'\n').map_err(|source| self.error(source))?;
+        }
+        let line = Line { bytes: &self.buffer, offset: self.offset, number: self.number, is_whole };
+        self.offset += bytes as u64;
+        self.number += 1;
+        Ok(Some(line))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The bytes of all pieces so far.
     pub(super) fn bytes(&self) -> u64 {
         self.offset
@@ -104,7 +128,40 @@ impl<'a> Lines<'a> {
 
     fn at_end(&mut self) -> Result<bool, DataError> {
         let next = self.reader.fill_buf().map(<[u8]>::is_empty);
-        let (path, line) = (self.path, self.number);
-        next.map_err(|source| DataError::Read { path: path.to_owned(), line, source })
+        next.map_err(|source| self.error(source))
+    }
+
+    fn error(&self, source: io::Error) -> DataError {
+        DataError::Read { path: self.path.clone(), line: self.number, source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of a line of megabytes no more is held than the limit.
+    #[test]
+    fn long_lines_are_not_held() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let long = "é ".repeat(1 << 20);
+        std::fs::write(file.path(), format!("a\n{long}\nb\n{long}")).unwrap();
+        let mut lines = Lines::open(file.path(), 100).unwrap();
+        let mut found = Vec::new();
+        while let Some(line) = lines.next_line().unwrap() {
+            found.push((line.number, line.offset, line.bytes.len(), line.is_whole));
+        }
+        let bytes = long.len() as u64;
+        assert_eq!(
+            found,
+            [
+                (1, 0, 2, true),
+                (2, 2, 100, false),
+                (3, bytes + 3, 2, true),
+                (4, bytes + 5, 100, false)
+            ]
+        );
+        assert_eq!((lines.lines(), lines.bytes()), (4, 2 * bytes + 5));
+        assert!(lines.buffer.capacity() <= 200, "{}", lines.buffer.capacity());
     }
 }

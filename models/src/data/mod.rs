@@ -1,4 +1,9 @@
-//! Data for pre-training: from raw text to batches with masked words and pairs of segments, as
+//! Data for training: from raw text to batches.
+//!
+//! For translation, [`Pairs`] reads parallel text, [`EncodedPairs`] holds it as token ids, and
+//! [`PairBatches`] makes batches of it.
+//!
+//! For pre-training, batches have masked words and pairs of segments, as
 //! `create_pretraining_data.py` of google-research/bert makes them, but streamed.
 //!
 //! 1. [`Corpus`] finds documents and sentences in text files and remembers where they are.
@@ -48,20 +53,30 @@
 
 mod batches;
 mod corpus;
+mod encoded_pairs;
 mod error;
 mod fingerprint;
 mod instances;
 mod lines;
 mod masking;
+mod pair_batches;
+mod pair_faults;
+mod pairs;
 mod random;
 mod sentences;
 mod shards;
 
 pub use batches::{BatchSize, Position, PretrainingBatch, PretrainingBatches, PretrainingOptions};
 pub use corpus::{Corpus, CorpusOptions, CorpusReport, DocumentRule, Split};
+pub use encoded_pairs::EncodedPairs;
 pub use error::DataError;
 pub use fingerprint::{Fingerprint, InvalidFingerprint};
 pub use instances::{Instance, InstanceOptions, Pairing, TokenizedDocument};
 pub use masking::{Masked, Masker, Masking, MaskingOptions};
+pub use pair_batches::{
+    DroppedPair, PairBatch, PairBatchOptions, PairBatches, PairPosition, SpecialIds,
+};
+pub use pair_faults::{PairFault, PairReport, RejectedPair};
+pub use pairs::{Pair, PairFiles, PairOptions, Pairs};
 pub use random::{Purpose, Random};
 pub use sentences::{ABBREVIATIONS, SentenceRule};

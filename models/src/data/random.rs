@@ -23,6 +23,8 @@ pub enum Purpose {
     Weights,
     /// Texts that are made up; one stream a text.
     Stories,
+    /// The order of pairs of texts: stream 0 that of the pairs, then one a window for its batches.
+    Pairs,
 }
 
 impl Purpose {
@@ -35,6 +37,7 @@ impl Purpose {
             Purpose::Masking => 4,
             Purpose::Weights => 5,
             Purpose::Stories => 6,
+            Purpose::Pairs => 7,
         }
     }
 }

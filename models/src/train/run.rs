@@ -273,7 +273,8 @@ impl PretrainingRun {
     /// Saves all that is needed to go on, and draws the curves. The last two checkpoints are kept.
     ///
     /// # Errors
-    /// [`RunError::Store`], and then the checkpoints before are what they were;
+    /// [`RunError::Store`], and then the checkpoints before are what they were; [`RunError::Io`] if
+    /// the log or the curves cannot be written, in the second case after the checkpoint is safe;
     /// [`RunError::Diverged`], and nothing is written.
     pub fn save(&mut self) -> Result<PathBuf, RunError> {
         let (trainer, optimizer) = (&self.trainer, self.trainer.optimizer());

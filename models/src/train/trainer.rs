@@ -9,10 +9,10 @@ use super::trained::Trained;
 use crate::bert::{
     Batch, Bert, BertConfig, Part, PretrainingLoss, PretrainingTargets, PretrainingWeights,
 };
-use crate::data::PretrainingBatch;
+use crate::data::{PairBatch, PretrainingBatch};
 use crate::error::Error;
 use crate::parameters::Parameters;
-use crate::transformer::{Pairs, Transformer, TranslationWeights};
+use crate::transformer::{Pairs, Sentences, Transformer, TranslationWeights};
 
 /// How a [`Trainer`] trains.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -325,6 +325,16 @@ impl<'a> From<&'a PretrainingBatch> for PretrainingTargets<'a> {
             positions: &batch.positions,
             words: &batch.targets,
             next_sentence: &batch.next_sentence,
+        }
+    }
+}
+
+impl<'a> From<&'a PairBatch> for Pairs<'a> {
+    fn from(batch: &'a PairBatch) -> Pairs<'a> {
+        Pairs {
+            source: Sentences { ids: &batch.source_ids, sequences: &batch.sources },
+            inputs: Sentences { ids: &batch.target_input_ids, sequences: &batch.targets },
+            outputs: &batch.target_output_ids,
         }
     }
 }

@@ -88,6 +88,35 @@ enum Numbers {
     Int8,
 }
 
+/// How a training computes.
+#[derive(Args)]
+pub(crate) struct TrainingArithmeticOptions {
+    /// The numbers that products are computed with; parameters are f32 in any case
+    #[arg(long, value_name = "NUMBERS", value_enum, env = "FERRITE_PRECISION")]
+    #[arg(default_value_t = TrainingNumbers::F32)]
+    precision: TrainingNumbers,
+}
+
+impl TrainingArithmeticOptions {
+    /// The precision asked for, at the level of this process.
+    pub(crate) fn arithmetic(&self) -> Arithmetic {
+        let precision = match self.precision {
+            TrainingNumbers::F32 => Precision::F32,
+            TrainingNumbers::Bf16 => Precision::Bf16,
+        };
+        Arithmetic::new(Level::current(), precision)
+    }
+}
+
+/// The names of precisions that one can train in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum TrainingNumbers {
+    /// f32 throughout
+    F32,
+    /// bf16 products, f32 sums
+    Bf16,
+}
+
 /// What to do with texts that are longer than the model's limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OnTruncate {

@@ -22,18 +22,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use ferrite_models::Error;
 use ferrite_models::data::{
     Corpus, CorpusOptions, DataError, PretrainingBatch, PretrainingBatches, SentenceRule,
 };
-use ferrite_models::kernels::{Arithmetic, Level, Precision};
 use ferrite_models::tokenizer::train::FILES;
 use ferrite_models::tokenizer::{Tokenizer, TrainerOptions, WordPieceTrainer};
 use ferrite_models::train::{Trainer, export, replace_file};
 
 use crate::console::Console;
-use crate::options::Format;
+use crate::options::{Format, TrainingArithmeticOptions};
 use crate::outcome::{Failure, Outcome, prepare};
 use crate::stream::write_out;
 
@@ -77,23 +76,12 @@ pub(crate) struct Options {
     #[arg(value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     steps: u64,
 
-    /// The numbers that products are computed with in training
-    #[arg(long, value_name = "NUMBERS", value_enum, env = "FERRITE_PRECISION")]
-    #[arg(default_value_t = Numbers::F32)]
-    precision: Numbers,
+    #[command(flatten)]
+    arithmetic: TrainingArithmeticOptions,
 
     /// What to write to stdout: tables, or one object of JSON
     #[arg(long, value_name = "FORM", value_enum, default_value_t = Format::Text)]
     format: Format,
-}
-
-/// The names of precisions that one can train in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Numbers {
-    /// 4 bytes a weight
-    F32,
-    /// 2 bytes a weight; parameters and their updates are f32 all the same
-    Bf16,
 }
 
 pub(crate) fn run(options: Options, console: &Console) -> Result<Outcome, Failure> {
@@ -104,11 +92,7 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Outcome, Failur
     let say = |what: &str| {
         console.note(format_args!("{:6.1} s  {what}", start.elapsed().as_secs_f64()));
     };
-    let precision = match options.precision {
-        Numbers::F32 => Precision::F32,
-        Numbers::Bf16 => Precision::Bf16,
-    };
-    let arithmetic = Arithmetic::new(Level::current(), precision);
+    let arithmetic = options.arithmetic.arithmetic();
     let school = School { arithmetic, seed: *seed, steps: options.steps };
 
     say("1 of 6: a corpus");

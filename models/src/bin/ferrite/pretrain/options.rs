@@ -1,0 +1,296 @@
+//! What `ferrite pretrain` is told, and the run that follows from it.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use ferrite_models::bert::BertConfig;
+use ferrite_models::data::{
+    BatchSize, InstanceOptions, Masking, MaskingOptions, PretrainingOptions,
+};
+use ferrite_models::tokenizer::Tokenizer;
+use ferrite_models::train::{
+    OptimizerOptions, RunOptions, Schedule, ScheduleShape, TrainerOptions,
+};
+
+use crate::options::{Format, TrainingArithmeticOptions};
+use crate::outcome::Failure;
+
+/// Train a BERT on raw text, from nothing
+///
+/// One command from text files to a folder that `transformers` opens and the other verbs take. A
+/// vocabulary is made of the same text unless one is given. Masked words and next sentences are
+/// learnt as in the paper; what is held out tells how well. The run can be stopped (Ctrl-C saves)
+/// or killed at any moment: with --resume it goes on, and ends with the same bits as if nothing had
+/// happened. The folder has checkpoints, log.jsonl with every step, and loss.svg.
+#[derive(Args)]
+#[command(after_help = after_help!(
+    "ferrite pretrain corpus/*.txt --out my-bert --config mini --steps 5000 --precision bf16"
+))]
+pub(crate) struct Options {
+    /// Files of text in UTF-8: prose or a sentence a line, a blank line between documents
+    #[arg(value_name = "FILE", required = true)]
+    pub(super) files: Vec<PathBuf>,
+
+    /// The folder to write to; it is made if it is not there
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: PathBuf,
+
+    /// Go on with the run in --out, given the same options as it was begun with
+    #[arg(long)]
+    pub(super) resume: bool,
+
+    /// The sizes of the model: one of BERT's published ones, or a config.json
+    ///
+    /// tiny: 2 layers, 128 wide; mini: 4, 256; small: 4, 512; medium: 8, 512; base: 12, 768
+    #[arg(long, value_name = "SIZE|FILE", default_value = "mini")]
+    config: String,
+
+    /// A folder with a tokenizer to use; else one is made of the text
+    #[arg(long, value_name = "DIR")]
+    pub(super) vocab: Option<PathBuf>,
+
+    /// Tokens of the vocabulary that is made
+    #[arg(long, value_name = "N", default_value_t = 8192, conflicts_with = "vocab")]
+    pub(super) vocab_size: usize,
+
+    /// A vocabulary that tells capital letters and accents
+    #[arg(long, conflicts_with = "vocab")]
+    pub(super) cased: bool,
+
+    /// Steps of the whole run
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(super) steps: u64,
+
+    /// Sequences of a batch
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub(super) batch: usize,
+
+    /// Batches of a step, one after the other in the same memory
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    accumulate: usize,
+
+    /// Tokens of the longest sequence
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    pub(super) max_length: usize,
+
+    /// The highest learning rate [default: 1e-4 for models 768 wide and wider, else 5e-4]
+    #[arg(long, value_name = "RATE")]
+    rate: Option<f32>,
+
+    /// Steps in which the rate rises [default: a tenth of all]
+    #[arg(long, value_name = "N")]
+    warmup: Option<u64>,
+
+    /// How the rate falls afterwards
+    #[arg(long, value_name = "SHAPE", value_enum, default_value_t = Shape::Linear)]
+    schedule: Shape,
+
+    /// The optimizer: AdamW as it is now, or as the reference code of BERT has it
+    #[arg(long, value_name = "KIND", value_enum, default_value_t = Recipe::Corrected)]
+    optimizer: Recipe,
+
+    /// The part of what layers hand on, and of attention, that is dropped [default: the config's]
+    #[arg(long, value_name = "P")]
+    dropout: Option<f32>,
+
+    /// Mask whole words, not single pieces of them
+    #[arg(long)]
+    whole_words: bool,
+
+    /// Mask the text in this many fixed ways that take turns, not anew in each epoch
+    #[arg(long, value_name = "N")]
+    static_masks: Option<u32>,
+
+    /// Take each line as one sentence
+    #[arg(long)]
+    pub(super) lines: bool,
+
+    /// What ends a document besides the end of a file
+    #[arg(long, value_name = "RULE", value_enum, default_value_t = Documents::BlankLines)]
+    pub(super) documents: Documents,
+
+    /// The part of the documents to evaluate on and not to train on
+    #[arg(long, value_name = "P", default_value_t = 0.02)]
+    held_out: f64,
+
+    /// Steps from one evaluation to the next [default: a twentieth of all]
+    #[arg(long, value_name = "N")]
+    pub(super) evaluate_every: Option<u64>,
+
+    /// Batches of an evaluation, at most
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    evaluation_batches: usize,
+
+    /// Steps from one checkpoint to the next [default: a twentieth of all]
+    #[arg(long, value_name = "N")]
+    pub(super) save_every: Option<u64>,
+
+    /// Whatever is random follows from it
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+
+    /// What is held out, the order of the text and its masks follow from it [default: --seed]
+    #[arg(long, value_name = "N")]
+    data_seed: Option<u64>,
+
+    #[command(flatten)]
+    arithmetic: TrainingArithmeticOptions,
+
+    /// In what form the last evaluation is written to stdout
+    #[arg(long, value_name = "FORM", value_enum, default_value_t = Format::Text)]
+    pub(super) format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Shape {
+    /// From the peak to zero
+    Linear,
+    /// On the line from the first step to the last, as the reference code of BERT has it
+    Google,
+    /// Not at all
+    Constant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Recipe {
+    /// With bias correction
+    Corrected,
+    /// Without
+    Google,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Documents {
+    /// A blank line
+    BlankLines,
+    /// Nothing: each file is one document
+    Files,
+}
+
+impl Options {
+    /// Refuses what can be told to be wrong before anything is read.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        let usage = |message: String| Err(Failure::Usage(message));
+        for (option, value) in [
+            ("--steps", self.steps),
+            ("--batch", self.batch as u64),
+            ("--accumulate", self.accumulate as u64),
+            ("--evaluation-batches", self.evaluation_batches as u64),
+            ("--evaluate-every", self.evaluate_every.unwrap_or(1)),
+            ("--save-every", self.save_every.unwrap_or(1)),
+            ("--static-masks", self.static_masks.unwrap_or(1).into()),
+        ] {
+            if value == 0 {
+                return usage(format!("{option} begins at 1"));
+            }
+        }
+        if !(self.held_out > 0.0 && self.held_out < 1.0) {
+            return usage(format!("--held-out {}: not between 0 and 1", self.held_out));
+        }
+        if self.max_length < InstanceOptions::SHORTEST {
+            let shortest = InstanceOptions::SHORTEST;
+            return usage(format!("--max-length {}: at least {shortest}", self.max_length));
+        }
+        if self.batch.checked_mul(self.max_length).is_none_or(|tokens| tokens >= 1 << 32) {
+            return usage(format!("--batch {}: 2^32 tokens and more", self.batch));
+        }
+        if let Some(rate) = self.rate.filter(|rate| !(rate.is_finite() && *rate > 0.0)) {
+            return usage(format!("--rate {rate}: not a number above 0"));
+        }
+        Ok(())
+    }
+
+    /// The run of this model, with as many words as the vocabulary has.
+    pub(super) fn run_options(&self, mut config: BertConfig, tokenizer: &Tokenizer) -> RunOptions {
+        config.vocab_size = config.vocab_size.max(tokenizer.vocab_size());
+        let usual = if config.hidden_size >= 768 { 1e-4 } else { 5e-4 };
+        RunOptions {
+            arithmetic: self.arithmetic.arithmetic(),
+            config,
+            trainer: TrainerOptions {
+                optimizer: match self.optimizer {
+                    Recipe::Corrected => OptimizerOptions::CORRECTED,
+                    Recipe::Google => OptimizerOptions::GOOGLE,
+                },
+                schedule: Schedule {
+                    peak: self.rate.unwrap_or(usual),
+                    warmup: self.warmup.unwrap_or(self.steps / 10),
+                    total: self.steps,
+                    shape: match self.schedule {
+                        Shape::Linear => ScheduleShape::Linear,
+                        Shape::Google => ScheduleShape::Google,
+                        Shape::Constant => ScheduleShape::Constant,
+                    },
+                },
+                seed: self.seed,
+                label_smoothing: 0.0,
+            },
+            data: PretrainingOptions {
+                seed: self.data_seed.unwrap_or(self.seed),
+                held_out: self.held_out,
+                batch: BatchSize::Sequences(self.batch),
+                instances: InstanceOptions {
+                    max_seq_length: self.max_length,
+                    ..InstanceOptions::default()
+                },
+                masking: MaskingOptions {
+                    max_predictions: MaskingOptions::predictions_of(self.max_length),
+                    whole_words: self.whole_words,
+                    masking: match self.static_masks {
+                        Some(duplicates) => Masking::Static { duplicates },
+                        None => Masking::Dynamic,
+                    },
+                    ..MaskingOptions::default()
+                },
+                ..PretrainingOptions::default()
+            },
+            accumulate: self.accumulate,
+            evaluation_batches: self.evaluation_batches,
+        }
+    }
+
+    /// The model, but for its words; a file may ask for more of them than the vocabulary has.
+    pub(super) fn model(&self) -> Result<BertConfig, Failure> {
+        let (layers, width) = match self.config.as_str() {
+            "tiny" => (2, 128),
+            "mini" => (4, 256),
+            "small" => (4, 512),
+            "medium" => (8, 512),
+            "base" => (12, 768),
+            path => {
+                let config = BertConfig::from_file(path).map_err(|error| {
+                    let known = "tiny, mini, small, medium, base";
+                    Failure::Usage(format!("--config {path}: neither {known}, nor {error}"))
+                })?;
+                return self.checked(config);
+            }
+        };
+        let mut config = BertConfig::default();
+        config.vocab_size = 0;
+        config.num_hidden_layers = layers;
+        config.hidden_size = width;
+        config.num_attention_heads = width / 64;
+        config.intermediate_size = 4 * width;
+        config.max_position_embeddings = self.max_length.max(512);
+        self.checked(config)
+    }
+
+    /// A model with the dropout that was asked for, if it has that, and positions enough.
+    fn checked(&self, mut config: BertConfig) -> Result<BertConfig, Failure> {
+        if let Some(rate) = self.dropout {
+            (config.hidden_dropout_prob, config.attention_probs_dropout_prob) = (rate, rate);
+        }
+        for rate in [config.hidden_dropout_prob, config.attention_probs_dropout_prob] {
+            if !(0.0..1.0).contains(&rate) {
+                return Err(Failure::Usage(format!("a dropout of {rate} is not in [0, 1)")));
+            }
+        }
+        if self.max_length > config.max_position_embeddings {
+            return Err(Failure::Usage(format!(
+                "--max-length {}: the model has {} positions",
+                self.max_length, config.max_position_embeddings
+            )));
+        }
+        Ok(config)
+    }
+}
