@@ -54,7 +54,7 @@ pub use chart::{Chart, Curve};
 pub use error::RunError;
 pub use export::{carry_over, export, replace_file};
 pub use folder::RunFolder;
-pub use initialize::initialize;
+pub use initialize::{initialize, sinusoidal_positions};
 pub use log::{Evaluation, Scores, StepRecord};
 pub use memory::{LargestBatch, Memory};
 pub use optimizer::{Optimizer, OptimizerOptions, Update};
