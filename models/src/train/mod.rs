@@ -55,7 +55,7 @@ pub use chart::{Chart, Curve};
 pub use error::RunError;
 pub use export::{carry_over, export, export_transformer, replace_file};
 pub use folder::RunFolder;
-pub use initialize::{initialize, initialize_transformer};
+pub use initialize::{initialize, initialize_transformer, sinusoidal_positions};
 pub use log::{Evaluation, Scores, StepRecord};
 pub use memory::{LargestBatch, Memory};
 pub use optimizer::{Optimizer, OptimizerOptions, Update};

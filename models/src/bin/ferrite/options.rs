@@ -91,18 +91,19 @@ enum Numbers {
 /// How a training computes.
 #[derive(Args)]
 pub(crate) struct TrainingArithmeticOptions {
-    /// The numbers that products are computed with; parameters are f32 in any case
+    /// The numbers that products are computed with; parameters are f32 in any case [default: f32, and
+    /// of quickstart bf16]
     #[arg(long, value_name = "NUMBERS", value_enum, env = "FERRITE_PRECISION")]
-    #[arg(default_value_t = TrainingNumbers::F32)]
-    precision: TrainingNumbers,
+    precision: Option<TrainingNumbers>,
 }
 
 impl TrainingArithmeticOptions {
-    /// The precision asked for, at the level of this process.
-    pub(crate) fn arithmetic(&self) -> Arithmetic {
+    /// The precision asked for, or else this one, at the level of this process.
+    pub(crate) fn arithmetic_or(&self, default: Precision) -> Arithmetic {
         let precision = match self.precision {
-            TrainingNumbers::F32 => Precision::F32,
-            TrainingNumbers::Bf16 => Precision::Bf16,
+            Some(TrainingNumbers::F32) => Precision::F32,
+            Some(TrainingNumbers::Bf16) => Precision::Bf16,
+            None => default,
         };
         Arithmetic::new(Level::current(), precision)
     }

@@ -5,8 +5,8 @@ use ferrite_models::data::{Purpose, Random};
 
 use super::plots::PLOTS;
 use super::words::{
-    ANIMALS, Animal, COLOURS, COUNTED, DAYS, FOODS, Food, HIDING, JOBS, Job, NUMBERS, PEOPLE, PETS,
-    PLACES, Person, Place, QUALITIES, Quality, THINGS, Thing, VEHICLES, Vehicle, WEATHER, Weather,
+    ANIMALS, Animal, COLOURS, DAYS, FOODS, Food, HIDING, JOBS, Job, NUMBERS, PEOPLE, PETS, PLACES,
+    Person, Place, THINGS, Thing, WEATHER, Weather,
 };
 
 /// Who and what a story is about. Nobody and nothing is there twice.
@@ -15,32 +15,20 @@ pub(super) struct Cast {
     /// The heroes, a woman and a man in any order, so that "he" and "she" say who is meant.
     pub(super) a: &'static Person,
     pub(super) b: &'static Person,
-    /// Somebody else.
-    pub(super) c: &'static Person,
     pub(super) animal: &'static Animal,
     pub(super) animal2: &'static Animal,
     pub(super) pet: &'static str,
     pub(super) thing: &'static Thing,
-    pub(super) other: &'static Thing,
     pub(super) colour: &'static str,
-    pub(super) colour2: &'static str,
     pub(super) place: &'static Place,
-    pub(super) place2: &'static Place,
     pub(super) hiding: &'static str,
     pub(super) food: &'static Food,
     pub(super) job: &'static Job,
     pub(super) job2: &'static Job,
-    pub(super) vehicle: &'static Vehicle,
-    pub(super) quality: &'static Quality,
     pub(super) weather: &'static Weather,
     pub(super) day: &'static str,
-    pub(super) counted: &'static str,
     /// A price, 2 to 9.
     pub(super) price: usize,
-    /// How many of the counted there are, 2 to 9, and how many of them are given away, less than
-    /// all and one at least.
-    pub(super) had: usize,
-    pub(super) gave: usize,
 }
 
 /// One of some.
@@ -69,44 +57,26 @@ impl Cast {
                 return person;
             }
         };
-        let (woman, man, third) = (person(true), person(false), person(true));
-        let women = random.chance(0.5);
-        let c = if third == woman { one(&PEOPLE, random) } else { third };
-        if c == woman || c == man {
-            return Cast::draw(random);
-        }
-        let (a, b) = if women { (woman, man) } else { (man, woman) };
-        let [thing, other] = two(&THINGS, random);
-        let [&colour, &colour2] = two(&COLOURS, random);
-        let [place, place2] = two(&PLACES, random);
+        let (woman, man) = (person(true), person(false));
+        let (a, b) = if random.chance(0.5) { (woman, man) } else { (man, woman) };
         let [animal, animal2] = two(&ANIMALS, random);
         let [job, job2] = two(&JOBS, random);
-        let had = random.between(2, 9);
         Cast {
             a,
             b,
-            c,
             animal,
             animal2,
             pet: one_text(&PETS, random),
-            thing,
-            other,
-            colour,
-            colour2,
-            place,
-            place2,
+            thing: one(&THINGS, random),
+            colour: one_text(&COLOURS, random),
+            place: one(&PLACES, random),
             hiding: one_text(&HIDING, random),
             food: one(&FOODS, random),
             job,
             job2,
-            vehicle: one(&VEHICLES, random),
-            quality: one(&QUALITIES, random),
             weather: one(&WEATHER, random),
             day: one_text(&DAYS, random),
-            counted: one_text(&COUNTED, random),
             price: random.between(2, 9),
-            had,
-            gave: random.between(1, had - 1),
         }
     }
 
@@ -127,7 +97,7 @@ impl Cast {
             };
         }
         match slot {
-            "A" | "B" | "C" => self.person(slot).name,
+            "A" | "B" => self.person(slot).name,
             "pet" => self.pet,
             "animal" => self.animal.noun,
             "animal2" => self.animal2.noun,
@@ -137,13 +107,9 @@ impl Cast {
             "home" => self.animal.home,
             "thing" => self.thing.noun,
             "used" => self.thing.used,
-            "other" => self.other.noun,
             "colour" => self.colour,
-            "colour2" => self.colour2,
             "place" => self.place.noun,
             "sight" => self.place.sight,
-            "place2" => self.place2.noun,
-            "sight2" => self.place2.sight,
             "hiding" => self.hiding,
             "food" => self.food.noun,
             "made" => self.food.made,
@@ -163,22 +129,12 @@ impl Cast {
             "tool" => self.job.tool,
             "produced" => self.job.made,
             "product" => self.job.product,
-            "vehicle" => self.vehicle.noun,
-            "stop" => self.vehicle.stop,
-            "driver" => self.vehicle.driver,
-            "travelled" => self.vehicle.moved,
-            "more" => self.quality.more,
-            "less" => self.quality.less,
             "begins" => self.weather.begins,
             "effect" => self.weather.effect,
             "gear" => self.weather.gear,
             "ends" => self.weather.ends,
             "day" => self.day,
-            "counted" => self.counted,
             "n" => NUMBERS[self.price],
-            "had" => NUMBERS[self.had],
-            "gave" => NUMBERS[self.gave],
-            "left" => NUMBERS[self.had - self.gave],
             _ => panic!("no slot {slot}"),
         }
     }
@@ -187,7 +143,6 @@ impl Cast {
         match who {
             "A" => self.a,
             "B" => self.b,
-            "C" => self.c,
             _ => panic!("nobody is called {who}"),
         }
     }
@@ -195,9 +150,8 @@ impl Cast {
     /// A template with its slots filled: sentences with a capital at the beginning, and "an" where
     /// a vowel follows.
     pub(super) fn fill(&self, template: &str) -> String {
-        let template = template.replace("{proof}", self.quality.proof);
         let mut text = String::new();
-        let mut rest = template.as_str();
+        let mut rest = template;
         while let Some((before, after)) = rest.split_once('{') {
             let (slot, after) = after.split_once('}').expect("a slot is closed");
             text.push_str(before);
@@ -287,10 +241,8 @@ mod tests {
         for _ in 0..2000 {
             let cast = Cast::draw(&mut random);
             assert_ne!(cast.a.is_female, cast.b.is_female);
-            assert!(cast.a != cast.c && cast.b != cast.c);
-            assert!(cast.thing != cast.other && cast.colour != cast.colour2);
-            assert!(cast.place != cast.place2);
-            assert!((1..cast.had).contains(&cast.gave) && cast.had <= 9);
+            assert!(cast.animal != cast.animal2 && cast.job != cast.job2);
+            assert!((2..=9).contains(&cast.price));
         }
     }
 
@@ -303,15 +255,12 @@ mod tests {
             let text = story.join(" ");
             let words: Vec<&str> = text.split(|c: char| !c.is_alphabetic()).collect();
             let named = people.iter().filter(|name| words.contains(name)).count();
-            assert!((2..=3).contains(&named), "{named} people in {text}");
+            assert_eq!(named, 2, "people in {text}");
         }
     }
 
     #[test]
-    fn sums_come_out() {
-        let cast =
-            Cast { had: 7, gave: 3, ..Cast::draw(&mut Random::new(4, Purpose::Stories, 0, 0)) };
-        assert_eq!(cast.fill("{had}, {gave}, {left}."), "Seven, three, four.");
+    fn sentences_are_polished() {
         assert_eq!(polish("a owl saw a hen. a egg?"), "An owl saw a hen. An egg?");
     }
 
@@ -320,10 +269,10 @@ mod tests {
         let text = corpus(1, 4000);
         let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
         let sentences: BTreeSet<&str> = lines.iter().copied().collect();
-        assert!(sentences.len() > 10_000, "{} of {}", sentences.len(), lines.len());
+        assert!(sentences.len() > 5_000, "{} of {}", sentences.len(), lines.len());
         let words: BTreeSet<&str> =
             text.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty()).collect();
-        assert!((500..1000).contains(&words.len()), "{}", words.len());
+        assert!((300..600).contains(&words.len()), "{}", words.len());
     }
 
     #[test]

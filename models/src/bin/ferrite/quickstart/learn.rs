@@ -7,7 +7,9 @@ use ferrite_models::bert::{
 use ferrite_models::data::{PretrainingBatch, Purpose, Random};
 use ferrite_models::kernels::{Arithmetic, log_softmax};
 use ferrite_models::tokenizer::{self, EncodeOptions, Tokenizer};
-use ferrite_models::train::{Trainer, TrainerOptions, carry_over, initialize};
+use ferrite_models::train::{
+    Trainer, TrainerOptions, carry_over, initialize, sinusoidal_positions,
+};
 
 use super::recipe;
 use super::task::Example;
@@ -37,7 +39,8 @@ fn means(loss: &PretrainingLoss) -> [f64; 2] {
 impl School {
     /// The trainer of a model that has learnt nothing.
     pub(super) fn beginner(&self, config: BertConfig) -> Result<Trainer, Error> {
-        let parameters = initialize(&config, &Part::PRETRAINING, self.seed);
+        let mut parameters = initialize(&config, &Part::PRETRAINING, self.seed);
+        sinusoidal_positions(&mut parameters, recipe::POSITIONS);
         let options = TrainerOptions::new(recipe::PEAK, self.steps);
         Trainer::new(self.arithmetic, config, &Part::PRETRAINING, parameters, options)
     }
@@ -84,7 +87,8 @@ impl School {
         examples: &[Encoded],
         mut notify: impl FnMut(u64),
     ) -> Result<Trainer, Error> {
-        let fresh = initialize(&config, &Part::CLASSIFICATION, self.seed);
+        let mut fresh = initialize(&config, &Part::CLASSIFICATION, self.seed);
+        sinusoidal_positions(&mut fresh, recipe::POSITIONS);
         let parameters = match pretrained {
             Some(pretrained) => carry_over(pretrained, fresh),
             None => fresh,

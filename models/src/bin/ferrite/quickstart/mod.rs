@@ -5,10 +5,9 @@
 //! task                   a labelled task over it
 //! recipe                 sizes, rates, steps
 //! learn                  pre-training, fine-tuning, what models know
-//! curve report           what is left in the end
+//! report                 what is shown in the end
 //! ```
 
-mod curve;
 mod grammar;
 mod learn;
 mod plots;
@@ -27,16 +26,16 @@ use ferrite_models::Error;
 use ferrite_models::data::{
     Corpus, CorpusOptions, DataError, PretrainingBatch, PretrainingBatches, SentenceRule,
 };
+use ferrite_models::kernels::Precision;
 use ferrite_models::tokenizer::train::FILES;
 use ferrite_models::tokenizer::{Tokenizer, TrainerOptions, WordPieceTrainer};
-use ferrite_models::train::{Trainer, export, replace_file};
+use ferrite_models::train::{Chart, Curve, Trainer, export, replace_file};
 
 use crate::console::Console;
 use crate::options::{Format, TrainingArithmeticOptions};
 use crate::outcome::{Failure, Outcome, prepare};
 use crate::stream::write_out;
 
-use curve::Curve;
 use learn::{Encoded, Point, School};
 use report::{GAPS, Gap, Report, Score, commonest};
 
@@ -92,7 +91,7 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Outcome, Failur
     let say = |what: &str| {
         console.note(format_args!("{:6.1} s  {what}", start.elapsed().as_secs_f64()));
     };
-    let arithmetic = options.arithmetic.arithmetic();
+    let arithmetic = options.arithmetic.arithmetic_or(Precision::Bf16);
     let school = School { arithmetic, seed: *seed, steps: options.steps };
 
     say("1 of 6: a corpus");
@@ -162,7 +161,7 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Outcome, Failur
     drop(progress);
     let accuracy = |of: &Trainer| learn::accuracy(of.bert(), &test).map_err(Failure::other);
     report.scores.push(Score {
-        what: "does it follow: yes, no, unknown",
+        what: "does it follow: yes or no",
         questions: test.len(),
         commonest: commonest(test.iter().map(Encoded::label)),
         untrained: accuracy(&tuned[1])?,
@@ -182,7 +181,8 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Outcome, Failur
     console.note(format_args!(
         "the losses are in {out}/{LOSS}, the stories in {out}/{CORPUS}. What to try next:\n  \
          ferrite fill-mask --model {out} \"Nora had a cat. The cat [MASK].\"\n  \
-         ferrite inspect --model {out}/{TASK}"
+         ferrite inspect --model {out}/{TASK}\n  \
+         ferrite pretrain --help    (the same with texts of your own)"
     ));
     Ok(Outcome::Done)
 }
@@ -245,17 +245,16 @@ fn after(
 
 /// The curves of pre-training.
 fn picture(points: &[Point]) -> String {
-    let curve = |name, colour, loss: fn(&Point) -> f64| {
-        let points = points.iter().map(|point| (point.step, loss(point))).collect();
-        Curve { name, colour, points }
+    let curve = |name: &str, loss: fn(&Point) -> f64| Curve {
+        name: name.to_owned(),
+        points: points.iter().map(|point| (point.step as f64, loss(point))).collect(),
     };
-    curve::svg(
-        "Pre-training: masked words and next sentences",
-        &[
-            curve("words, training", "#1f77b4", |point| point.training[0]),
-            curve("words, held out", "#d62728", |point| point.held_out[0]),
-            curve("sentences, training", "#9ecae1", |point| point.training[1]),
-            curve("sentences, held out", "#ff9896", |point| point.held_out[1]),
-        ],
-    )
+    let curves = vec![
+        curve("words, training", |point| point.training[0]),
+        curve("words, held out", |point| point.held_out[0]),
+        curve("sentences, training", |point| point.training[1]),
+        curve("sentences, held out", |point| point.held_out[1]),
+    ];
+    let title = "Pre-training: masked words and next sentences".to_owned();
+    Chart { title, unit: "loss (nats)".to_owned(), curves }.to_svg()
 }

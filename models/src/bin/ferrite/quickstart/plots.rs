@@ -8,8 +8,7 @@
 pub(super) type Beat = &'static [&'static str];
 
 /// All plots.
-pub(super) const PLOTS: [&[Beat]; 11] =
-    [LOST, PRESENT, TRADE, CONTEST, SUPPER, RUNAWAY, VISIT, WORK, SHARING, JOURNEY, WALK];
+pub(super) const PLOTS: [&[Beat]; 7] = [LOST, PRESENT, SUPPER, RUNAWAY, VISIT, WORK, WALK];
 
 const LOST: &[Beat] = &[
     &["{A} had a {colour} {thing}.", "{A} was proud of {A.his} {colour} {thing}."],
@@ -53,54 +52,6 @@ const PRESENT: &[Beat] = &[
     &["Now {B} had the {colour} {thing}.", "Now {B} had a {colour} {thing}, and {B.he} smiled."],
     &["{B} {used} the {thing} at once.", "{B} thanked {A.him} and {used} the {thing}."],
     &["Then they {ate} a {dish} of {food}. The {food} was {taste}."],
-];
-
-const TRADE: &[Beat] = &[
-    &["{A} had a {colour} {thing}, and {B} had a {colour2} {other}."],
-    &[
-        "{A} did not need the {thing} any more.",
-        "{B} had always wanted a {thing}.",
-        "{A} never {used} the {thing}.",
-    ],
-    &[
-        "So {A} sold the {thing} to {B} for {n} coins. Now {B} had the {thing}, and {A} had {n} \
-         coins.",
-        "So {B} bought the {thing} from {A} for {n} coins. Now {B} had the {thing}, and {A} had \
-         {n} coins.",
-        "So {A} lent the {thing} to {B}. Now {B} had the {thing}, and {A} did not have it.",
-        "So {B} took the {thing} from {A}. Now {B} had the {thing}, and {A} did not have it.",
-        "So {A} gave the {thing} to {B}. Now {B} had the {thing}, and {A} did not have it.",
-    ],
-    &["{B} {used} the {colour} {thing}.", "On {day} {B} {used} the {thing}."],
-    &[
-        "Later {B} gave the {other} to {A}. Now {A} had the {other}.",
-        "Later {A} got the {other} from {B}. Now {A} had the {other}.",
-        "But {B} kept the {other}. {A} did not have the {other}.",
-        "But {B} lost the {other}. Nobody had the {other}.",
-    ],
-    &["{C} saw it all and laughed.", "{C} had no {thing} and no {other}."],
-];
-
-const CONTEST: &[Beat] = &[
-    &[
-        "{A} and {B} wanted to know who was {more}.",
-        "{C} asked who was {more}, {A} or {B}.",
-        "Who was {less}, {A} or {B}?",
-    ],
-    &["{proof}"],
-    &[
-        "So {A} was {more} than {B}. {B} was {less} than {A}.",
-        "{B} was {less} than {A}. {A} was {more} than {B}.",
-    ],
-    &["{A} won a {colour} {thing}, and {B} won nothing.", "For that {A} got a {colour} {thing}."],
-    &[
-        "{A} {used} the {thing}, and {B} watched {A.him}.",
-        "{B} was sad, and {A} {used} the {thing}.",
-    ],
-    &[
-        "Then {C} came. {C} was {more} than {A}. So {C} was {more} than {B}.",
-        "Then {C} came. {C} was {less} than {B}. So {C} was {less} than {A}.",
-    ],
 ];
 
 const SUPPER: &[Beat] = &[
@@ -166,34 +117,6 @@ const WORK: &[Beat] = &[
         "{B} bought the {product} from {A} for {n} coins. Now {A} had {n} coins.",
     ],
     &["{B} carried the {product} home.", "{B.he} thanked the {job} and went home."],
-];
-
-const SHARING: &[Beat] = &[
-    &["On {day} {A} went to the {place}.", "{A} was at the {place} on {day}."],
-    &["{A.he} found {had} {counted} {hiding}.", "{A} came back with {had} {counted}."],
-    &["{B} had no {counted}, so {A} gave {B.him} {gave}."],
-    &[
-        "Now {B} had {gave} {counted}, and {A} had {left} {counted}.",
-        "Now {A} had {left} {counted}, and {B} had {gave} {counted}.",
-    ],
-    &["{B} put the {counted} into a {colour} {thing}.", "{B} liked the {counted} and smiled."],
-    &["At home {A} counted {A.his} {counted}. There were {left}.", "{A} kept {left} {counted}."],
-];
-
-const JOURNEY: &[Beat] = &[
-    &["{A} wanted to travel from the {place} to the {place2}.", "{A} wanted to see the {place2}."],
-    &["{A.he} went to the {stop} and waited for the {vehicle}."],
-    &["The {driver} of the {vehicle} greeted {A.him}.", "There {A.he} paid the {driver}."],
-    &[
-        "The {vehicle} {travelled} from the {place} to the {place2}.",
-        "The {vehicle} left the {place} and {travelled} to the {place2}.",
-    ],
-    &["At the {place2} {A} saw the {sight2}.", "Now {A} was at the {place2} and saw the {sight2}."],
-    &["{B} was at the {place2}, too. They were glad to meet.", "{A} met {B} at the {place2}."],
-    &[
-        "{B} stayed at the {place2}, and {A} went back to the {place}.",
-        "{A} stayed at the {place2}, and {B} went to the {place}.",
-    ],
 ];
 
 const WALK: &[Beat] = &[

@@ -7,16 +7,19 @@ use serde::Serialize;
 use crate::console::printable;
 use crate::options::Format;
 
-/// Texts for the model to guess in, none of which is in the corpus as it stands.
-pub(super) const GAPS: [&str; 8] = [
-    "Rosa had a dog. The dog [MASK] when she came.",
-    "Tom was thirsty. He drank a [MASK] of lemonade.",
-    "Mira was proud of [MASK] red kite.",
-    "Karl worked as a baker. He [MASK] a loaf for Ida.",
-    "Anna was taller than Ben. Ben was [MASK] than Anna.",
-    "Emma gave the drum to Leo. Now [MASK] had the drum.",
-    "Soon it began to rain, and the streets were [MASK].",
-    "The [MASK] sailed from the harbour to the beach.",
+/// Texts for the model to guess in, told as the stories are.
+pub(super) const GAPS: [&str; 7] = [
+    "Clara had a dog. Its name was Pepper. On Monday the kennel was empty. Then they heard that \
+     Pepper [MASK].",
+    "Nora had a cat. Its name was Domino. Domino lived in a [MASK].",
+    "In the evening Tom was thirsty. He wanted a glass of lemonade. So he [MASK] some lemonade.",
+    "Karl was a baker. He worked in a bakery. Ida came to the bakery to buy a [MASK].",
+    "On Friday Mira and Ben walked to the harbour. Soon it began to rain, and the streets were \
+     [MASK].",
+    "It was the birthday of Leo. Emma wanted to give him a drum. In a little shop she saw a red \
+     drum. Emma gave the red [MASK] to Leo.",
+    "Paul had a green lamp. On Monday he took it to the market. There he looked at the stalls and \
+     lost the [MASK].",
 ];
 
 /// All that is shown in the end.

@@ -1,10 +1,10 @@
 //! A labelled task over the language of the stories: does a statement follow from what was told?
 //!
-//! Who gave and who got, who is "she", how many are left, which animal barks: the words alone mostly
-//! do not say. (A test trains a bag of words to see how far they go.)
+//! Which animal barks, and who needs an oven? No word says by itself whether it is yes or no; which of
+//! them belong together does, and that can be read in the stories. (A test trains a bag of words to
+//! see how far it comes.)
 
 use std::collections::HashSet;
-use std::ops::Range;
 
 use ferrite_models::data::{Purpose, Random};
 
@@ -15,20 +15,17 @@ use super::grammar::{Cast, one, one_text};
 pub(super) enum Label {
     /// It follows.
     Yes,
-    /// Its opposite follows.
+    /// What was told speaks against it.
     No,
-    /// Nothing is said about it.
-    Unknown,
 }
 
 impl Label {
-    pub(super) const ALL: [Label; 3] = [Label::Yes, Label::No, Label::Unknown];
+    pub(super) const ALL: [Label; 2] = [Label::Yes, Label::No];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Label::Yes => "yes",
             Label::No => "no",
-            Label::Unknown => "unknown",
         }
     }
 }
@@ -46,42 +43,9 @@ struct Question {
     told: &'static [&'static str],
     yes: &'static [&'static str],
     no: &'static [&'static str],
-    unknown: &'static [&'static str],
 }
 
-const QUESTIONS: [Question; 8] = [
-    // Who has it?
-    Question {
-        told: &[
-            "{A} gave the {colour} {thing} to {B}.",
-            "{A} sold the {colour} {thing} to {B}.",
-            "{A} lent the {colour} {thing} to {B}.",
-            "{B} bought the {colour} {thing} from {A}.",
-            "{B} took the {colour} {thing} from {A}.",
-            "{B} got the {colour} {thing} from {A}.",
-        ],
-        yes: &["Now {B} had the {thing}.", "{A} did not have the {thing}."],
-        no: &["Now {A} had the {thing}.", "{B} did not have the {thing}."],
-        unknown: &["Now {B} had the {other}.", "{A} did not have the {other}."],
-    },
-    // Who is more, and who is less?
-    Question {
-        told: &["{A} was {more} than {B}.", "{B} was {less} than {A}.", "{proof}"],
-        yes: &["{A} was {more} than {B}.", "{B} was {less} than {A}."],
-        no: &["{B} was {more} than {A}.", "{A} was {less} than {B}."],
-        unknown: &["{C} was {more} than {B}.", "{A} was {less} than {C}."],
-    },
-    // Who is he, who is she?
-    Question {
-        told: &[
-            "There was one {colour} {thing} for {A} and {B}. Only {A.he} {used} it.",
-            "{B} and {A} saw a {colour} {thing}. Only {A.he} {used} it.",
-            "{A} came with {B}. Somebody gave {A.him} a {colour} {thing}. {A.he} {used} it.",
-        ],
-        yes: &["{A} {used} the {thing}."],
-        no: &["{B} {used} the {thing}."],
-        unknown: &["{A} had a {other}.", "{B} had a {other}."],
-    },
+const QUESTIONS: [Question; 2] = [
     // Which animal is it?
     Question {
         told: &[
@@ -91,7 +55,6 @@ const QUESTIONS: [Question; 8] = [
         ],
         yes: &["{A} had a {animal}."],
         no: &["{A} had a {animal2}."],
-        unknown: &["{C} had a {animal}.", "{C} had a {animal2}."],
     },
     // Whose trade is it?
     Question {
@@ -103,45 +66,8 @@ const QUESTIONS: [Question; 8] = [
         ],
         yes: &["{A} was a {job}."],
         no: &["{A} was a {job2}."],
-        unknown: &["{B} was a {job}.", "{B} was a {job2}."],
-    },
-    // How many are left?
-    Question {
-        told: &[
-            "{A} had {had} {counted} and gave {B} {gave}.",
-            "{B} had no {counted}. {A} had {had} and gave {B.him} {gave}.",
-        ],
-        yes: &["Now {A} had {left} {counted}.", "Now {B} had {gave} {counted}."],
-        no: &["Now {B} had {left} {counted}.", "Now {A} had {gave} {counted}."],
-        unknown: &["Now {C} had {left} {counted}.", "Now {C} had {gave} {counted}."],
-    },
-    // From where to where?
-    Question {
-        told: &[
-            "{A} went from the {place} to the {place2}.",
-            "{A} came to the {place2} from the {place}.",
-            "{A} left the {place} and went to the {place2}.",
-            "The {vehicle} {travelled} from the {place} to the {place2}. {A} was in it.",
-        ],
-        yes: &["Now {A} was at the {place2}."],
-        no: &["Now {A} was at the {place}."],
-        unknown: &["Now {B} was at the {place}.", "Now {B} was at the {place2}."],
-    },
-    // Who is where?
-    Question {
-        told: &[
-            "{A} went to the {place}, and {B} stayed at the {place2}.",
-            "At the {place} {A} saw the {sight}. {B} was at the {place2}.",
-        ],
-        yes: &["{A} was at the {place}.", "{B} was at the {place2}."],
-        no: &["{B} was at the {place}.", "{A} was at the {place2}."],
-        unknown: &["{C} was at the {place}.", "{C} was at the {place2}."],
     },
 ];
-
-/// The questions that are asked: of animals and of trades. The others are beyond what so small a
-/// model learns in so short a time.
-const ASKED: Range<usize> = 3..5;
 
 /// Examples to learn from.
 pub(super) const TRAINING: usize = 6_000;
@@ -165,19 +91,12 @@ pub(super) fn examples(seed: u64) -> (Vec<Example>, Vec<Example>) {
 }
 
 fn example(random: &mut Random) -> Example {
-    // Where half is given away, "yes" and "no" would be the same.
-    let cast = loop {
-        let cast = Cast::draw(random);
-        if cast.had != 2 * cast.gave {
-            break cast;
-        }
-    };
-    let question = one(&QUESTIONS[ASKED], random);
+    let cast = Cast::draw(random);
+    let question = one(&QUESTIONS, random);
     let label = *one(&Label::ALL, random);
     let statements = match label {
         Label::Yes => question.yes,
         Label::No => question.no,
-        Label::Unknown => question.unknown,
     };
     let mut fill = |templates: &'static [&'static str]| cast.fill(one_text(templates, random));
     Example { told: fill(question.told), statement: fill(statements), label }
@@ -200,29 +119,11 @@ mod tests {
             for label in Label::ALL {
                 let count = part.iter().filter(|example| example.label == label).count();
                 let fraction = count as f64 / part.len() as f64;
-                assert!((0.27..0.4).contains(&fraction), "{label:?}: {fraction}");
+                assert!((0.42..0.58).contains(&fraction), "{label:?}: {fraction}");
             }
         }
         assert_eq!(examples(1), (training, test));
         assert_ne!(examples(2).1, examples(1).1);
-    }
-
-    #[test]
-    fn roles_decide() {
-        let mut random = Random::new(3, Purpose::Stories, 2, 0);
-        let cast = Cast::draw(&mut random);
-        let question = &QUESTIONS[0];
-        let words = |told: &str, statement: &str| {
-            let text = cast.fill(&format!("{told} {statement}"));
-            let mut words: Vec<String> = text.split(' ').map(str::to_owned).collect();
-            words.iter_mut().for_each(|word| *word = word.replace('.', ""));
-            words.sort();
-            words
-        };
-        // The same words in another order, and the opposite label.
-        let yes = words("{A} gave the {thing} to {B}.", question.yes[0]);
-        let no = words("{B} gave the {thing} to {A}.", question.yes[0]);
-        assert_eq!(yes, no);
     }
 
     /// What a text has as a bag of words: those of each part by themselves, and whether a word of
@@ -238,17 +139,17 @@ mod tests {
         both.chain(told_words).chain(statement_words).collect()
     }
 
-    /// A perceptron for three classes, its weights averaged over all steps.
+    /// A perceptron for both classes, its weights averaged over all steps.
     #[test]
     fn a_bag_of_words_does_not_solve_it() {
         let (training, test) = examples(1);
-        let mut weights: BTreeMap<String, [f64; 3]> = BTreeMap::new();
+        let mut weights: BTreeMap<String, [f64; 2]> = BTreeMap::new();
         let mut sums = weights.clone();
-        let guess = |weights: &BTreeMap<String, [f64; 3]>, bag: &[String]| {
+        let guess = |weights: &BTreeMap<String, [f64; 2]>, bag: &[String]| {
             let score = |class: usize| {
                 bag.iter().filter_map(|word| weights.get(word)).map(|of| of[class]).sum::<f64>()
             };
-            (0..3).max_by(|&a, &b| score(a).total_cmp(&score(b))).unwrap()
+            (0..2).max_by(|&a, &b| score(a).total_cmp(&score(b))).unwrap()
         };
         let mut step = 0.0;
         for _ in 0..20 {
@@ -268,11 +169,11 @@ mod tests {
             }
         }
         for (word, of) in &mut weights {
-            (0..3).for_each(|class| of[class] -= sums[word][class] / step);
+            (0..2).for_each(|class| of[class] -= sums[word][class] / step);
         }
         let right = test.iter().filter(|e| guess(&weights, &bag(e)) == e.label as usize).count();
         let accuracy = right as f64 / TEST as f64;
         println!("a bag of words: {accuracy}");
-        assert!((0.4..0.75).contains(&accuracy), "{accuracy}");
+        assert!((0.4..0.65).contains(&accuracy), "{accuracy}");
     }
 }
