@@ -20,7 +20,7 @@ pub(super) const LONGEST: usize = 64;
 pub(super) const POSITIONS: f32 = 0.1;
 
 /// Pre-training.
-pub(super) const STEPS: u64 = 3000;
+pub(super) const STEPS: u64 = 3300;
 pub(super) const BATCH_TOKENS: usize = 1024;
 pub(super) const PEAK: f32 = 1.5e-3;
 /// How often the held-out loss is measured in the course of training, and on how many batches.
@@ -28,7 +28,7 @@ pub(super) const MEASUREMENTS: u64 = 20;
 pub(super) const WATCHED: usize = 4;
 
 /// Fine-tuning: of the pre-trained model and of one that has learnt nothing.
-pub(super) const TASK_STEPS: u64 = 500;
+pub(super) const TASK_STEPS: u64 = 450;
 pub(super) const TASK_BATCH: usize = 32;
 pub(super) const TASK_PEAK: f32 = 2e-4;
 
