@@ -31,20 +31,16 @@ pub(crate) const POSITIONS: usize = 24;
 
 impl Kind {
     pub(crate) fn config(&self) -> TransformerConfig {
-        let config = TransformerConfig {
-            d_model: 12 * self.heads,
-            encoder_layers: self.layers,
-            decoder_layers: self.layers,
-            encoder_attention_heads: self.heads,
-            decoder_attention_heads: self.heads,
-            encoder_ffn_dim: 30,
-            decoder_ffn_dim: 35,
-            max_position_embeddings: POSITIONS,
-            share_encoder_decoder_embeddings: self.tied,
-            tie_word_embeddings: self.tied,
-            generator_bias: !self.tied,
-            ..TransformerConfig::base(self.vocabulary)
-        };
+        let mut config = TransformerConfig::base(self.vocabulary);
+        (config.d_model, config.encoder_ffn_dim, config.decoder_ffn_dim) =
+            (12 * self.heads, 30, 35);
+        (config.encoder_layers, config.decoder_layers) = (self.layers, self.layers);
+        config.encoder_attention_heads = self.heads;
+        config.decoder_attention_heads = self.heads;
+        config.max_position_embeddings = POSITIONS;
+        config.share_encoder_decoder_embeddings = self.tied;
+        config.tie_word_embeddings = self.tied;
+        config.generator_bias = !self.tied;
         if self.pre_norm { config.pre_norm() } else { config }
     }
 
