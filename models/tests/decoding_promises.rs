@@ -34,7 +34,9 @@ fn translate(
 }
 
 /// Everything that a hypothesis is, to the last bit.
-fn bits(found: &[Vec<Hypothesis>]) -> Vec<Vec<(Vec<u32>, u64, u64, bool)>> {
+type Bits = (Vec<u32>, u64, u64, bool);
+
+fn bits(found: &[Vec<Hypothesis>]) -> Vec<Vec<Bits>> {
     let of_one = |one: &Hypothesis| {
         let (score, sum) = (one.score.to_bits(), one.log_probability.to_bits());
         (one.tokens.clone(), score, sum, one.is_finished)
@@ -53,7 +55,9 @@ fn bits_depend_on_the_sentence_alone() {
             for options in searches() {
                 let alone: Vec<_> = sources
                     .iter()
-                    .flat_map(|source| bits(&translate(&model, &[source.clone()], &options)))
+                    .flat_map(|source| {
+                        bits(&translate(&model, std::slice::from_ref(source), &options))
+                    })
                     .collect();
                 for batch in [1, 7, 128] {
                     let together = translate(&model, &sources, &DecodeOptions { batch, ..options });
@@ -179,7 +183,7 @@ fn limits_have_their_meaning() {
 fn a_beam_may_be_wider_than_the_vocabulary() {
     let kind = Kind { vocabulary: 3, ..KIND };
     let (model, sources) = (kind.model(Level::current()), vec![vec![2], vec![]]);
-    for width in [1, 4, 1000, usize::MAX] {
+    for width in [1, 4, 1024] {
         let search = Search::Beam { width, length_penalty: LengthPenalty::None };
         let options = DecodeOptions { search, n_best: width.min(5), ..DecodeOptions::default() };
         for found in translate(&model, &sources, &options) {
@@ -232,6 +236,11 @@ fn options_that_make_no_sense_are_named() {
     assert_eq!(found, "n_best: at most the width 4 expected, 5 found");
     assert!(error(DecodeOptions { n_best: 2, ..DecodeOptions::greedy() }).starts_with("n_best: 1"));
     assert!(error(DecodeOptions { n_best: 0, ..default }).starts_with("n_best: at least 1"));
+    let found = error(DecodeOptions { search: beam(1025, LengthPenalty::None), ..default });
+    assert_eq!(found, "width: at most 1024 expected, 1025 found");
+    assert!(
+        error(DecodeOptions { n_best: usize::MAX, ..default }).starts_with("n_best: at most 1024")
+    );
     assert!(error(DecodeOptions { batch: 0, ..default }).starts_with("batch: at least 1"));
     let max_length = MaxLength { per_token: f32::NAN, plus: 1 };
     assert!(error(DecodeOptions { max_length, ..default }).starts_with("max_length.per_token"));

@@ -11,12 +11,14 @@
 //!             + generator              x Eᵀ: a score for each token of the target      (3.4)
 //! ```
 //!
+//! [`decode`] is how it translates: greedy search, beam search, draws.
+//!
 //! Layers that normalise first are layers of their own: [`PreNormEncoderLayer`],
 //! [`PreNormDecoderLayer`].
 
 mod batch;
 mod config;
-mod decode;
+pub mod decode;
 mod decoder;
 mod decoder_layer;
 mod dropout;

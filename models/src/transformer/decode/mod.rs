@@ -34,7 +34,11 @@
 //! Tokens and scores of a sentence depend on the sentence, the model and the options alone, to the
 //! last bit: not on the other sentences, their order, [`DecodeOptions::batch`], or the threads. That
 //! goes for draws as well: their random numbers have the name of the seed, the sentence's tokens and
-//! the number of the draw, so that a sentence has the same draws wherever it stands.
+//! the number of the draw, so that a sentence has the same draws wherever it stands. (The name of the
+//! tokens is FNV-1a with 64 bits of their ids, each as eight little-endian bytes.)
+//!
+//! A draw takes a fraction of the sum of the probabilities of those tokens that may be drawn, in the
+//! order of their ids.
 
 mod choice;
 mod options;
@@ -75,7 +79,7 @@ impl Transformer {
     /// model was trained with sources that have an end, with its end. An empty source is told by the
     /// decoder alone.
     ///
-    /// How the search goes, and when it is over, is told in [`DecodeOptions`]'s module.
+    /// How searches go, when they are over, and what is promised: see [`decode`](super::decode).
     ///
     /// ```
     /// use ferrite_models::kernels::Level;
@@ -153,7 +157,7 @@ impl Transformer {
         let rule = match options.search {
             Search::Greedy => Rule::Best(1),
             // As many that do not end as can go on, and the end.
-            Search::Beam { width, .. } => Rule::Best(width.saturating_add(1)),
+            Search::Beam { width, .. } => Rule::Best(width + 1),
             Search::Sample { temperature, top_k, top_p, .. } => {
                 Rule::Draw { temperature, top_k, top_p }
             }

@@ -13,7 +13,7 @@ pub struct DecodeOptions {
     /// Tokens before which a target does not end: the end is not chosen in their places.
     pub min_length: usize,
     /// How many hypotheses are wanted of each sentence, the best first: 1 of greedy search, at most
-    /// the width of a beam, and any number of draws.
+    /// the width of a beam, and up to 1024 draws.
     pub n_best: usize,
     /// The layer of the decoder, from 0, whose attention to the source is wanted with each
     /// hypothesis.
@@ -30,7 +30,7 @@ pub enum Search {
     Greedy,
     /// Beam search.
     Beam {
-        /// The hypotheses that are continued of each sentence.
+        /// The hypotheses of each sentence that are continued: up to 1024.
         width: usize,
         /// What log-probabilities are divided by, so that long hypotheses are not at a disadvantage.
         length_penalty: LengthPenalty,
@@ -122,6 +122,9 @@ impl Default for DecodeOptions {
     }
 }
 
+/// The hypotheses of one sentence: more have no use, and exhaust the memory.
+const MAX_WIDTH: usize = 1024;
+
 /// No penalty known is stronger than the mean; beyond this powers would overflow.
 const MAX_ALPHA: f32 = 10.0;
 
@@ -142,19 +145,20 @@ impl DecodeOptions {
 
     /// Refuses what makes no sense.
     pub(super) fn check(&self, config: &TransformerConfig) -> Result<(), Error> {
-        let at_least_one = |option, value: usize| match value {
+        let from_one = |option, value: usize, most: usize| match value {
             0 => invalid(option, "at least 1", value),
+            _ if value > most => invalid(option, format_args!("at most {most}"), value),
             _ => Ok(()),
         };
-        at_least_one("batch", self.batch)?;
-        at_least_one("n_best", self.n_best)?;
+        from_one("batch", self.batch, usize::MAX)?;
+        from_one("n_best", self.n_best, MAX_WIDTH)?;
         match self.search {
             Search::Greedy if self.n_best > 1 => {
                 invalid("n_best", "1, as greedy search has one hypothesis,", self.n_best)?;
             }
             Search::Greedy => {}
             Search::Beam { width, length_penalty } => {
-                at_least_one("width", width)?;
+                from_one("width", width, MAX_WIDTH)?;
                 if self.n_best > width {
                     invalid("n_best", format_args!("at most the width {width}"), self.n_best)?;
                 }
@@ -169,7 +173,7 @@ impl DecodeOptions {
                 if !(temperature.is_finite() && temperature > 0.0) {
                     invalid("temperature", "a number above 0", temperature)?;
                 }
-                at_least_one("top_k", top_k.unwrap_or(1))?;
+                from_one("top_k", top_k.unwrap_or(1), usize::MAX)?;
                 if !(top_p > 0.0 && top_p <= 1.0) {
                     invalid("top_p", "a number above 0, at most 1", top_p)?;
                 }
