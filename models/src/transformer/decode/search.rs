@@ -147,43 +147,31 @@ impl SentenceSearch {
         special: &SpecialTokens,
         prefixes: &mut Prefixes,
     ) {
-        let (live, mut candidates) =
+        let (mut live, mut candidates) =
             (std::mem::take(&mut self.live), std::mem::take(&mut self.candidates));
         candidates.clear();
+        let nothing = rows.iter().all(|row| row.choices.is_empty());
         for (&of, row) in live.iter().zip(rows) {
             candidates.extend(row.choices.iter().map(|choice| Candidate {
                 of,
                 token: choice.token,
                 log_probability: of.log_probability + choice.log_probability,
             }));
-        }
-        // Where nothing can follow, hypotheses stay what they are.
-        let is_stuck = |row: &Choices| row.choices.is_empty() && self.beam.is_none();
-        let stuck = live.iter().zip(rows).filter(|(_, row)| candidates.is_empty() || is_stuck(row));
-        for live in stuck.map(|(&live, _)| live).collect::<Vec<_>>() {
-            self.end(prefixes.tokens(live.node), live.log_probability, self.length, false);
+            // Where nothing can follow, a hypothesis stays what it is.
+            if nothing || (self.beam.is_none() && row.choices.is_empty()) {
+                self.end(prefixes.tokens(of.node), of.log_probability, self.length, false);
+            }
         }
         self.length += 1;
         match self.beam {
             None => candidates.retain(|one| !self.ends(one, special, prefixes)),
             Some((width, penalty)) => {
                 candidates.sort_unstable_by(Candidate::order);
-                let (mut rank, mut kept) = (0, 0);
-                candidates.retain(|one| {
-                    rank += 1;
-                    // One that ends and has `width` better ones before it is no hypothesis.
-                    let goes_on = kept < width
-                        && if one.token != special.end {
-                            true
-                        } else {
-                            if rank <= width {
-                                self.ends(one, special, prefixes);
-                            }
-                            false
-                        };
-                    kept += usize::from(goes_on);
-                    goes_on
-                });
+                for one in candidates.iter().take(width) {
+                    self.ends(one, special, prefixes);
+                }
+                candidates.retain(|one| one.token != special.end);
+                candidates.truncate(width);
                 if self.is_decided(penalty, &candidates) {
                     candidates.clear();
                 }
@@ -196,14 +184,13 @@ impl SentenceSearch {
                 self.end(tokens, one.log_probability, self.length, false);
             }
         }
-        let mut next = live;
-        next.clear();
-        next.extend(candidates.iter().map(|one| Live {
+        live.clear();
+        live.extend(candidates.iter().map(|one| Live {
             node: prefixes.push(one.of.node, one.token),
             log_probability: one.log_probability,
             draw: one.of.draw,
         }));
-        (self.live, self.candidates) = (next, candidates);
+        (self.live, self.candidates) = (live, candidates);
     }
 
     /// Whether a candidate ends; if so, it is finished.
