@@ -13,6 +13,8 @@
 //! - `--bench tokenizer`: with `--features peers` also the crate `tokenizers`
 //! - `cargo run --release -p ferrite-bench --bin encoder`: one encoder, timings as JSON, the
 //!   Ferrite side of `bench/peers/peers.py`, which times PyTorch, ONNX Runtime and OpenVINO
+//! - `cargo run --release -p ferrite-bench --bin decoding`: a Transformer that translates, the Ferrite
+//!   side of `bench/peers/decoding.py`, which times CTranslate2
 
 #![forbid(unsafe_code)]
 

@@ -11,7 +11,7 @@
 //! | [`LayerNorm`] | normalisation of each row, or of the sum of two: "Add & Norm" |
 //! | [`BertEmbeddings`] | token + segment + learned position, normalised |
 //! | [`TransformerEmbeddings`] | `√d_model` token + position, [`sinusoidal`] |
-//! | [`SelfAttention`], [`CrossAttention`] | multi-head attention |
+//! | [`SelfAttention`], [`CrossAttention`] | multi-head attention; a step of it, for decoding |
 //! | [`FeedForward`] | the position-wise network |
 //!
 //! An encoder layer of Attention Is All You Need (section 3.1), which is also BERT's: each

@@ -1,5 +1,5 @@
 use ferrite_kernels::testing::{Random, Tolerance, for_each_arithmetic, for_each_level};
-use ferrite_kernels::{Level, Mask, Matrix, Segments};
+use ferrite_kernels::{Level, Mask, Matrix, Segments, VisibleRows};
 use proptest::prelude::*;
 
 use super::{AttentionCache, CrossAttention, CrossAttentionCache, SelfAttention};
@@ -153,6 +153,98 @@ fn cross_attention_is_within_its_bounds() {
                 [&[][..], &[(0, 0)], &[(1, 1)], &[(3, 0), (0, 4), (2, 5)], &[(66, 3), (1, 70)]]
             {
                 check_cross(level, &mut tolerance, size, lengths, 2);
+            }
+        }
+        tolerance.finish();
+    });
+}
+
+/// Runs a layer over packed sequences step by step: in step t position t of all sequences that are
+/// that long. `step(rows, x, y)` is given the rows of these positions.
+fn in_steps(
+    x: &Packed,
+    d_model: usize,
+    mut step: impl FnMut(&[usize], &Matrix<f32>, &mut Matrix<f32>),
+) -> Matrix<f32> {
+    let all = narrow_matrix(&x.x);
+    let mut whole = Matrix::from_fn(x.x.rows(), d_model, |_, _| f32::NAN);
+    for t in 0..x.sequences.longest() {
+        let rows: Vec<usize> =
+            x.sequences.iter().filter(|rows| t < rows.len()).map(|rows| rows.start + t).collect();
+        let part = Matrix::from_fn(rows.len(), d_model, |r, c| all.row(rows[r])[c]);
+        let mut y = Matrix::from_fn(rows.len(), d_model, |_, _| f32::NAN);
+        step(&rows, &part, &mut y);
+        rows.iter().enumerate().for_each(|(r, &row)| whole.row_mut(row).copy_from_slice(y.row(r)));
+    }
+    whole
+}
+
+/// Position by position, the rows of a causal pass, within the same bounds.
+#[test]
+fn steps_of_self_attention_are_within_the_bounds_of_a_pass() {
+    for_each_level(|level| {
+        let mut tolerance = Tolerance::new(format!("steps of self-attention {level}"));
+        for (heads, d_k) in SIZES {
+            for lengths in [&[1][..], &[2, 0, 5], &[0, 3, 17, 1], &[40]] {
+                let (mut random, d_model) = (Random::new(3), heads * d_k);
+                let reference = random::attention(&mut random, heads, d_k, Mask::Causal);
+                let x = Packed::new(&mut random, lengths, d_model);
+                let layer = reference.to_self_attention(level);
+                let mut past = Matrix::zeros(0, 2 * d_model);
+                let mut cache = AttentionCache::default();
+                // The row of the cache in which each row of x is.
+                let mut cached = vec![0; x.x.rows()];
+                let y = in_steps(&x, d_model, |rows, part, y| {
+                    let mut visible = VisibleRows::default();
+                    for (r, &row) in rows.iter().enumerate() {
+                        cached[row] = (past.rows() + r) as u32;
+                        let sequence = x.sequences.iter().find(|all| all.contains(&row)).unwrap();
+                        let list = visible.push_list(cached[sequence.start..=row].iter().copied());
+                        visible.push_query(list);
+                    }
+                    layer.step(part.view(), &mut past, &visible, &mut cache, y.view_mut());
+                });
+                let about = format!("{level} {heads} heads of {d_k}, {lengths:?}");
+                let operand = Bounded::input(&x.x);
+                let exact = operand.attention(&x.sequences, &operand, &x.sequences, &reference);
+                exact.check(&mut tolerance, &y, &about);
+            }
+        }
+        tolerance.finish();
+    });
+}
+
+#[test]
+fn steps_of_cross_attention_are_within_the_bounds_of_a_pass() {
+    for_each_level(|level| {
+        let mut tolerance = Tolerance::new(format!("steps of cross-attention {level}"));
+        for (heads, d_k) in SIZES {
+            for lengths in [&[(1, 1)][..], &[(3, 0), (0, 4), (2, 5)], &[(20, 3), (1, 70)]] {
+                let (mut random, d_model) = (Random::new(4), heads * d_k);
+                let reference = random::attention(&mut random, heads, d_k, Mask::Full);
+                let (of_x, of_memory): (Vec<_>, Vec<_>) = lengths.iter().copied().unzip();
+                let x = Packed::new(&mut random, &of_x, d_model);
+                let memory = Packed::new(&mut random, &of_memory, d_model);
+                let layer = reference.to_cross_attention(level);
+                let (mut kv, mut cache) = (Matrix::default(), CrossAttentionCache::default());
+                layer.keys_and_values(narrow_matrix(&memory.x).view(), &mut kv);
+                let mut visible = VisibleRows::default();
+                for rows in memory.sequences.iter() {
+                    visible.push_list(rows.start as u32..rows.end as u32);
+                }
+                let y = in_steps(&x, d_model, |rows, part, y| {
+                    visible.clear_queries();
+                    for row in rows {
+                        let list = x.sequences.iter().position(|all| all.contains(row)).unwrap();
+                        visible.push_query(list);
+                    }
+                    layer.step(part.view(), &kv, &visible, &mut cache, y.view_mut());
+                });
+                let about = format!("{level} {heads} heads of {d_k}, {lengths:?}");
+                let (operand, source) = (Bounded::input(&x.x), Bounded::input(&memory.x));
+                let (of_x, of_memory) = (&x.sequences, &memory.sequences);
+                let exact = operand.attention(of_x, &source, of_memory, &reference);
+                exact.check(&mut tolerance, &y, &about);
             }
         }
         tolerance.finish();

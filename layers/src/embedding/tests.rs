@@ -63,6 +63,28 @@ fn run_transformer(layer: &TransformerEmbeddings, tokens: &Tokens) -> Matrix<f32
     x
 }
 
+/// A step reads a token at a place: the row that a pass over its sequence gives.
+#[test]
+fn tokens_at_their_places_are_those_of_their_sequence() {
+    let random = &mut Random::new(6);
+    let layer = transformer(random, 24).to_layer(Level::current());
+    let tokens = Tokens::new(random, &[3, 5]);
+    let expected = run_transformer(&layer, &tokens);
+    let mut x = Matrix::zeros(3, 24);
+    let (ids, places) = ([5, 0, 7].map(|row| tokens.ids[row]), [2, 0, 4]);
+    layer.forward_at(&ids, &places, x.view_mut());
+    for (row, of) in [5, 0, 7].into_iter().enumerate() {
+        assert_eq!(x.row(row), expected.row(of));
+    }
+}
+
+#[test]
+#[should_panic(expected = "places of the tokens")]
+fn another_number_of_places_is_refused() {
+    let layer = transformer(&mut Random::new(7), 4).to_layer(Level::current());
+    layer.forward_at(&[1, 2], &[0], Matrix::zeros(2, 4).view_mut());
+}
+
 /// BERT: two roundings of sums of three terms below one each, so within 6 u before
 /// the norm. Transformer: the rounded √d_model, the product and the sum, 3 u (√d_model + 1).
 fn check(level: Level, tolerance: &mut Tolerance, d_model: usize, lengths: &[usize], seed: u64) {

@@ -11,11 +11,14 @@
 //!             + generator              x Eᵀ: a score for each token of the target      (3.4)
 //! ```
 //!
+//! [`decode`] is how it translates: greedy search, beam search, draws.
+//!
 //! Layers that normalise first are layers of their own: [`PreNormEncoderLayer`],
 //! [`PreNormDecoderLayer`].
 
 mod batch;
 mod config;
+pub mod decode;
 mod decoder;
 mod decoder_layer;
 mod dropout;
@@ -23,6 +26,7 @@ mod encoder;
 mod encoder_layer;
 mod model;
 mod parameters;
+mod past;
 mod pre_norm_decoder_layer;
 mod pre_norm_encoder_layer;
 mod torch;
@@ -30,6 +34,7 @@ mod training;
 
 pub use batch::{Batch, Pairs, Sentences};
 pub use config::TransformerConfig;
+pub use decode::{DecodeOptions, DecodeWorkspace, Hypothesis, LengthPenalty, MaxLength, Search};
 pub use decoder::{Decoder, DecoderBlock};
 pub use decoder_layer::{
     DecoderLayer, DecoderLayerCache, DecoderLayerDropouts, DecoderLayerTape, Memory,
@@ -42,6 +47,7 @@ pub use encoder_layer::{
 pub use model::{Transformer, Workspace};
 pub(crate) use parameters::EncoderLayerOf;
 pub use parameters::{DecoderLayerGradients, EncoderLayerGradients};
+pub use past::{LayerPast, Past, Visible};
 pub use pre_norm_decoder_layer::PreNormDecoderLayer;
 pub use pre_norm_encoder_layer::PreNormEncoderLayer;
 pub use torch::TorchNames;
