@@ -87,6 +87,7 @@ impl Bert {
     ///
     /// # Panics
     /// If the parameters are not those of the configuration and its parts, or the precision is int8.
+    #[track_caller]
     pub fn trainable(
         arithmetic: impl Into<Arithmetic>,
         config: BertConfig,
@@ -133,6 +134,7 @@ impl Bert {
     ///
     /// # Panics
     /// If they are of another model.
+    #[track_caller]
     pub fn update(&mut self, parameters: &Parameters) {
         let parts = self.parts();
         let of = parameters.shared(&self.config, &parts);
@@ -181,8 +183,9 @@ impl Bert {
     /// As [`Bert::encode`].
     ///
     /// # Panics
-    /// If the model is not [`Bert::trainable`] with all parts of pre-training, or the targets do not
-    /// fit the batch.
+    /// If the model is not [`Bert::trainable`] with all parts of pre-training, the gradients are of
+    /// another one, or the targets do not fit the batch.
+    #[track_caller]
     pub fn pretraining_gradients(
         &self,
         batch: &Batch,
@@ -195,7 +198,7 @@ impl Bert {
         self.check(batch)?;
         assert_eq!(targets.positions.len(), targets.words.len(), "masked positions and words");
         assert_eq!(targets.next_sentence.len(), batch.len(), "sequences and their targets");
-        let of = gradients.exclusive(&self.config, &Part::PRETRAINING);
+        let of = gradients.exclusive(&self.config, &self.parts());
         crew(|| {
             flush_denormals(|| {
                 self.forward_taped(batch, dropouts, tape);
@@ -258,8 +261,9 @@ impl Bert {
     /// As [`Bert::encode`].
     ///
     /// # Panics
-    /// If the model is not [`Bert::trainable`] with a pooler and a classifier, or the labels do not
-    /// fit.
+    /// If the model is not [`Bert::trainable`] with a pooler and a classifier, the gradients are of
+    /// another one, or the labels do not fit.
+    #[track_caller]
     pub fn classification_gradients(
         &self,
         batch: &Batch,

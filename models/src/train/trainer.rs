@@ -89,6 +89,9 @@ const PASSES: u64 = 1 << 20;
 
 impl<M: Trained> Trainer<M> {
     /// Training of a model that was made of these parameters, to be trained.
+    ///
+    /// # Panics
+    /// If they are another model's: at the first step.
     pub fn of(model: M, parameters: Parameters, options: TrainerOptions) -> Trainer<M> {
         let optimizer = Optimizer::new(options.optimizer, &parameters);
         Trainer::at(0, model, parameters, optimizer, options)

@@ -114,9 +114,8 @@ impl Transformer {
         config.check(path)?;
         check_precision(&config, arithmetic, path)?;
         let activation = config.activation(path)?;
-        assert_eq!(parameters.tensors(), config.tensors(), "tensors of the configuration");
         let assembly = Assembly { arithmetic, trained, epsilon: config.layer_norm_eps };
-        let of = TransformerOf::cut(&config, &mut parameters.cut());
+        let of = TransformerOf::cut(&config, &mut parameters.cut(config.list()));
         let embeddings = |table| TransformerEmbeddings {
             token: assembly.embedding(table),
             position: Embedding {
