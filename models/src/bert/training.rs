@@ -83,7 +83,8 @@ impl Bert {
     /// Products are computed in `arithmetic`, f32 or bf16, those of the heads of sequences in f32.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for an activation that there is not.
+    /// [`Error::Unsupported`] for an activation that there is not, [`Error::InvalidValue`] for a
+    /// configuration that no model has or none can be trained with.
     ///
     /// # Panics
     /// If the parameters are not those of the configuration and its parts, or the precision is int8.
@@ -96,6 +97,7 @@ impl Bert {
     ) -> Result<Bert, Error> {
         let arithmetic = arithmetic.into();
         assert_ne!(arithmetic.precision(), Precision::Int8, "the precision of what is trained");
+        config.check_training("config.json".as_ref())?;
         let activation = activation_of(&config.hidden_act, "hidden_act", "config.json".as_ref())?;
         let of = parameters.shared(&config, parts);
         let epsilon = config.layer_norm_eps;
