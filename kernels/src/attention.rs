@@ -114,6 +114,20 @@ impl Attention<'_> {
         });
     }
 
+    /// Makes room in `scratch` for what [`Attention::run`] takes of it.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    #[track_caller]
+    pub fn reserve(self, arithmetic: impl Into<Arithmetic>, scratch: &mut AttentionScratch) {
+        let unit = attention_unit(arithmetic.into());
+        self.check();
+        if self.heads > 0 && !self.queries.is_empty() {
+            let floats = with_kernel!(unit, k => Heads::scratch_len(k, &self));
+            scratch.pieces.resize(self.pieces(), floats);
+        }
+    }
+
     /// The gradients of queries, keys and values, from that of the context: each of the shape of
     /// what it is the gradient of, overwritten, never read. The operands are those of the forward
     /// pass, the mask of dropout is drawn again. The errors are those of the products; threads and

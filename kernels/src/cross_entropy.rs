@@ -23,7 +23,8 @@ pub struct CrossEntropy {
     pub loss: f64,
     /// How many rows count.
     pub counted: usize,
-    /// In how many of them the target is the first of the largest logits.
+    /// In how many of them the target is the first of the largest logits. A row whose loss is NaN is
+    /// none of them, whatever its target.
     pub correct: usize,
 }
 
@@ -70,7 +71,7 @@ impl CrossEntropy {
 ///
 /// A logit of minus infinity is a class that is excluded; as a target, or if anything is smoothed,
 /// it costs infinitely much. NaN, plus infinity, or nothing but minus infinity in a row make its
-/// loss and its gradient NaN.
+/// loss and its gradient NaN, and its answer wrong.
 ///
 /// # Panics
 /// If there is not one target for each row, a target is not a class, or `label_smoothing` is not in
@@ -185,7 +186,8 @@ impl Row {
         }
         // The first of the largest: all those before it are smaller.
         let first = target == 0 || max_of_row(s, &logits[..target]) < max;
-        Row { max, sum, loss, counts: true, correct: logits[target] == max && first }
+        let correct = logits[target] == max && first && !loss.is_nan();
+        Row { max, sum, loss, counts: true, correct }
     }
 
     /// Replaces each logit by scale (p_c - q_c).

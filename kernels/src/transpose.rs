@@ -17,11 +17,14 @@ pub fn transpose(x: Mat<'_>, out: MatMut<'_>) {
     let turned = (x.cols(), x.rows());
     assert_eq!(out.shape(), turned, "transpose: shapes of the output and of the turned input");
     share_rows(out, |first, out| {
-        transpose_block(x.col_range(first..first + out.rows()), out);
+        transpose_here(x.col_range(first..first + out.rows()), out);
     });
 }
 
-fn transpose_block(x: Mat<'_>, mut out: MatMut<'_>) {
+/// The same on this thread alone: for work that is shared out already. `out` has the shape (columns,
+/// rows) of `x`.
+pub(crate) fn transpose_here(x: Mat<'_>, mut out: MatMut<'_>) {
+    debug_assert_eq!(out.shape(), (x.cols(), x.rows()));
     // Through a buffer, so that each row of the result is written in a run, as each row of x is
     // read: whatever the distance of the rows, their lines do not displace each other.
     let mut turned = [[0.0; BLOCK]; BLOCK];

@@ -109,6 +109,14 @@ impl SelfAttention {
         self.output.forward(&*context, y);
     }
 
+    /// Makes room in `cache` for what a forward pass over these sequences writes to it.
+    pub fn reserve(&self, sequences: &Segments, cache: &mut AttentionCache) {
+        let AttentionCache { qkv, context, scratch } = cache;
+        qkv.resize(sequences.total(), self.qkv.d_out());
+        context.resize(self.output.arithmetic(), sequences.total(), self.output.d_in());
+        self.heads_of(qkv, sequences, None).reserve(self.qkv.arithmetic(), scratch);
+    }
+
     /// The attention maps of the pass that `cache` is from: for each sequence a matrix of shape
     /// (h * length, length), the heads one below the other; row i of a head says how much query i
     /// takes of each value.

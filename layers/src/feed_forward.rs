@@ -72,6 +72,12 @@ impl FeedForward {
         }
     }
 
+    /// Makes room in `cache` for what a forward pass over this many rows writes to it.
+    pub fn reserve(&self, rows: usize, cache: &mut FeedForwardCache) {
+        let strip = rows.min(STRIP * threads());
+        cache.hidden.resize(self.outer.arithmetic(), strip, self.inner.d_out());
+    }
+
     /// The same with dropout of what the activation gives, keeping on `tape` what
     /// [`FeedForward::backward`] will need.
     ///

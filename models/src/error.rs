@@ -192,6 +192,17 @@ pub enum Error {
         found: String,
     },
 
+    /// A setting of the caller's that cannot be.
+    #[error("{option}: {expected} expected, {found} found")]
+    InvalidOption {
+        /// Its name.
+        option: &'static str,
+        /// What would be right.
+        expected: &'static str,
+        /// What was asked for.
+        found: String,
+    },
+
     /// A token or segment id that has no row in its embedding table.
     #[error("sequence {sequence}, position {position}: {table} id {id} is not below {rows}")]
     IdOutOfRange {

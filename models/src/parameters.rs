@@ -112,14 +112,35 @@ impl Parameters {
         self.tensors.iter().map(|tensor| tensor.range.len()).sum()
     }
 
-    /// What a walk cuts weights out of.
-    pub(crate) fn cut(&self) -> Shared<'_> {
+    /// What the walk that made this list cuts weights out of.
+    ///
+    /// # Panics
+    /// If the tensors are others than those of the list.
+    #[track_caller]
+    pub(crate) fn cut(&self, list: List) -> Shared<'_> {
+        self.expect(&list.tensors);
         Shared { rest: self.values.as_slice() }
     }
 
-    /// What a walk cuts gradients out of.
-    pub(crate) fn cut_mut(&mut self) -> Exclusive<'_> {
+    /// What the walk that made this list cuts gradients out of.
+    ///
+    /// # Panics
+    /// If the tensors are others than those of the list.
+    #[track_caller]
+    pub(crate) fn cut_mut(&mut self, list: List) -> Exclusive<'_> {
+        self.expect(&list.tensors);
         Exclusive { rest: self.values.as_mut_slice() }
+    }
+
+    /// Panics with the first tensor that is another one. What is cut has no names any more: tensors
+    /// of another model with room enough would be taken for its own.
+    #[track_caller]
+    fn expect(&self, expected: &[Tensor]) {
+        let number = self.tensors.len().max(expected.len());
+        if let Some(n) = (0..number).find(|&n| self.tensors.get(n) != expected.get(n)) {
+            let (found, expected) = (self.tensors.get(n), expected.get(n));
+            panic!("parameters of another model: {expected:?} expected, {found:?} found");
+        }
     }
 }
 

@@ -6,12 +6,13 @@ mod cli_pretrain_common;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use cli_common::{Run, run_command};
 use cli_pretrain_common::{End, SAVE_EVERY, STEPS, Setting, ended, newest, signal, steps, text};
+use ferrite_models::data::{Corpus, CorpusOptions};
 use serde_json::Value;
 
 /// Asserts the exit code and what the message says and ends with: what to do.
@@ -128,6 +129,43 @@ fn a_corpus_that_no_run_can_be_made_of_is_refused() {
     assert!(run.err.contains("a vocabulary of 9 tokens has no room"), "{}", run.err);
     // None of it stands in the way of what is right.
     setting.run(&out, &[]).code(0);
+}
+
+/// The text of held-out documents changes while a run goes on: steps do not read it, the evaluation
+/// does. What was learnt until then is saved.
+#[test]
+fn an_evaluation_that_cannot_be_done_costs_no_step() {
+    let setting = Setting::new();
+    let out = setting.path("out");
+    let many = ["--steps", "100000", "--save-every", "100000", "--evaluate-every", "150"];
+    let child = setting.command(&out, &many).spawn().unwrap();
+    while !fs::read(out.join("log.jsonl")).is_ok_and(|log| log.contains(&b'\n')) {
+        std::thread::sleep(std::time::Duration::from_micros(200));
+    }
+    let corpus = Corpus::open([&setting.corpus], CorpusOptions::default()).unwrap();
+    let text = fs::read_to_string(&setting.corpus).unwrap();
+    let mut file = File::options().write(true).open(&setting.corpus).unwrap();
+    for &number in &corpus.split(0.1, 1).unwrap().held_out {
+        let line = corpus.place(number).1 as usize - 1;
+        let start: usize = text.split_inclusive('\n').take(line).map(str::len).sum();
+        file.seek(SeekFrom::Start(start as u64)).unwrap();
+        file.write_all(b"X").unwrap();
+    }
+    let run = ended(child);
+    assert_refused(run, 1, "the file changed: the document here is another one", "another one");
+    assert_eq!(newest(&out), Some(150));
+}
+
+/// A vocabulary is made of the text as the corpus reads it, of whatever encoding.
+#[test]
+fn text_that_is_not_utf8_gives_a_vocabulary_and_a_run() {
+    let setting = Setting::new();
+    let mut bytes = fs::read(&setting.corpus).unwrap();
+    bytes.splice(0..0, *b"caf\xE9 au lait.\n");
+    bytes.extend(b"\n\xFF\xFE amber\n");
+    fs::write(&setting.corpus, bytes).unwrap();
+    let run = setting.run(&setting.path("out"), &[]).code(0);
+    assert!(run.err.contains("; 3 places not in UTF-8"), "{}", run.err);
 }
 
 #[test]

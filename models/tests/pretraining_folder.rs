@@ -159,3 +159,23 @@ fn what_cannot_be_written_is_named_and_the_run_can_go_on() {
         error => panic!("{error}"),
     }
 }
+
+#[test]
+fn what_was_left_half_written_is_swept_away() {
+    let setting = Setting::new();
+    let options = options(Precision::F32, 1);
+    let folder = tempfile::tempdir().unwrap();
+    let tokenizer = ["vocab.txt", "tokenizer.json", "tokenizer_config.json"];
+    let names = ["log.jsonl", "loss.svg", "model.safetensors", "config.json"];
+    let partial = |name| folder.path().join(format!("{name}.partial"));
+    for name in names.into_iter().chain(tokenizer) {
+        fs::write(partial(name), "half").unwrap();
+    }
+    // What somebody else left is not the run's.
+    fs::write(partial("notes"), "half").unwrap();
+    drop(setting.start(folder.path(), &options).unwrap());
+    for name in names.into_iter().chain(tokenizer) {
+        assert!(!partial(name).exists(), "{name}");
+    }
+    assert!(partial("notes").exists());
+}

@@ -37,6 +37,31 @@ static ALLOCATOR: Counting = Counting;
 const DOCUMENTS: usize = 10_000;
 
 #[test]
+fn a_corpus_is_an_index_and_two_shards() {
+    ten_thousand_documents_are_an_index();
+    huge_documents_take_what_was_said();
+}
+
+/// As many documents as a shard may have are not held where that is too many bytes.
+fn huge_documents_take_what_was_said() {
+    let document = "the cat sat. The dog ran.\n".repeat(3000) + "\n";
+    let files = Files::new([document.repeat(300)]);
+    let corpus = files.corpus();
+    let tokenizer = tokenizer(["the", "cat", "dog", "sat", "ran", "."]);
+    let options = PretrainingOptions { shard_bytes: 1 << 20, ..Default::default() };
+    let said = options.memory(&corpus) as usize;
+    let before = NOW.load(Ordering::Relaxed);
+    PEAK.store(before, Ordering::Relaxed);
+    let mut batches = PretrainingBatches::new(corpus, tokenizer, options).unwrap();
+    assert!((23..=24).contains(&batches.shards()), "{}", batches.shards());
+    while batches.position().shard < 8 {
+        batches.next().unwrap().unwrap();
+    }
+    let held = PEAK.load(Ordering::Relaxed) - before;
+    println!("{held} in use for shards, {said} said");
+    assert!(held <= said && held >= said / 4, "{held} in use for shards, {said} said");
+}
+
 fn ten_thousand_documents_are_an_index() {
     let document = "the cat sat. The dog ran.\n".repeat(80) + "\n";
     let text = document.repeat(DOCUMENTS);

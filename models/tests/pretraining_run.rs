@@ -211,6 +211,55 @@ fn a_step_without_data_leaves_all_as_it_was() {
     assert!(bits == expected.parameters);
 }
 
+/// What no model can be trained with is found before a folder has anything of the run.
+#[test]
+fn settings_that_nothing_is_learnt_with_are_errors() {
+    let setting = Setting::new();
+    type Set = fn(&mut RunOptions);
+    let settings: [(&str, Set); 8] = [
+        ("hidden_dropout_prob", |of| of.config.hidden_dropout_prob = 1.0),
+        ("attention_probs_dropout_prob", |of| of.config.attention_probs_dropout_prob = f32::NAN),
+        ("initializer_range", |of| of.config.initializer_range = f32::INFINITY),
+        ("layer_norm_eps", |of| of.config.layer_norm_eps = 0.0),
+        ("epsilon", |of| of.trainer.optimizer.adamw.epsilon = 0.0),
+        ("peak", |of| of.trainer.schedule.peak = f32::NAN),
+        ("accumulate", |of| of.accumulate = 0),
+        ("accumulate", |of| of.accumulate = (1 << 20) + 1),
+    ];
+    for (name, set) in settings {
+        let mut options = options(Precision::F32, 1);
+        set(&mut options);
+        let folder = tempfile::tempdir().unwrap();
+        let error = setting.start(folder.path(), &options).unwrap_err();
+        assert!(matches!(error, RunError::Model(_) | RunError::Data(_)), "{error}");
+        assert!(error.to_string().contains(name), "{name}: {error}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "{name}");
+    }
+}
+
+/// Steps that are skipped one after the other count on where a run goes on.
+#[test]
+fn a_run_that_goes_on_without_hope_ends_no_later() {
+    let setting = Setting::new();
+    let mut options = options(Precision::F32, 1);
+    // The squares of the parameters are finite, and those of their gradients are not.
+    options.config.initializer_range = 1e16;
+    options.trainer.schedule.total = 200;
+    let folder = tempfile::tempdir().unwrap();
+    let mut run = setting.start(folder.path(), &options).unwrap();
+    for _ in 0..60 {
+        assert!(run.step().unwrap().skipped);
+    }
+    run.save().unwrap();
+    drop(run);
+    let mut run = setting.resume(folder.path(), &options).unwrap();
+    for _ in 60..99 {
+        assert!(run.step().unwrap().skipped);
+    }
+    let error = run.step().unwrap_err();
+    assert!(matches!(error, RunError::Diverged { skipped: 100, steps: 100 }), "{error}");
+}
+
 #[test]
 fn what_is_exported_is_the_model() {
     let setting = Setting::new();

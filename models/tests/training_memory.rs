@@ -129,9 +129,6 @@ fn a_run_takes_what_is_said_before_and_no_more_with_its_steps() {
     let wordy = Sizes { layers: 1, hidden: 64, words: 12_000, sequences: 24, length: 48 };
     // Threads that were not there before bring memory of their own.
     rayon::ThreadPoolBuilder::new().num_threads(2).build_global().unwrap();
-    // Which thread is the first to evaluate is chance, and what it works in stays: where it is said
-    // that nothing grows, one thread evaluates.
-    let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     let current = [Precision::F32, Precision::Bf16].map(|p| Arithmetic::new(Level::current(), p));
     // What products read differs from kernel to kernel.
     let mut all = Arithmetic::available();
@@ -154,11 +151,7 @@ fn a_run_takes_what_is_said_before_and_no_more_with_its_steps() {
                 while run.steps() < until {
                     largest = largest.max(run.step().unwrap().tokens);
                     if run.steps().is_multiple_of(10) {
-                        if is_long {
-                            alone.install(|| run.evaluate().unwrap());
-                        } else {
-                            run.evaluate().unwrap();
-                        }
+                        run.evaluate().unwrap();
                         run.save().unwrap();
                     }
                 }

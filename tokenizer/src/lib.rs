@@ -92,7 +92,7 @@ mod words;
 pub use added::AddedToken;
 pub use encode::{EncodeOptions, Encoding, Scratch};
 pub use error::Error;
-pub use normalize::Dialect;
+pub use normalize::{Dialect, Rules};
 pub use tokenizer::{Tokenizer, VocabOptions};
 pub use train::{TrainerOptions, WordPieceTrainer};
 pub use truncate::{Direction, Strategy, Truncation};

@@ -43,12 +43,18 @@ pub enum Dialect {
 
 /// The settings of the normalisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Rules {
-    pub(crate) dialect: Dialect,
-    pub(crate) clean_text: bool,
-    pub(crate) split_cjk: bool,
-    pub(crate) strip_accents: bool,
-    pub(crate) lowercase: bool,
+#[non_exhaustive]
+pub struct Rules {
+    /// Whose reading of them.
+    pub dialect: Dialect,
+    /// Whether control characters are removed, and all white space is a space.
+    pub clean_text: bool,
+    /// Whether ideographs are words of their own.
+    pub split_cjk: bool,
+    /// Whether accents are stripped.
+    pub strip_accents: bool,
+    /// Whether capital letters become small ones.
+    pub lowercase: bool,
 }
 
 /// What becomes of one character.

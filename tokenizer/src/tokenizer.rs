@@ -385,6 +385,11 @@ impl Tokenizer {
         })
     }
 
+    /// How it normalises.
+    pub fn rules(&self) -> Rules {
+        *self.map.rules()
+    }
+
     /// The dialect it reads text in.
     pub fn dialect(&self) -> Dialect {
         self.map.rules().dialect

@@ -159,6 +159,75 @@ fn saved_files_are_read_alike_by_everyone() {
     }
 }
 
+/// Wherever a crash cuts off the replacing of files, the folder has the old tokenizer, none, or the
+/// new one.
+#[test]
+fn files_come_into_their_places_in_an_order_that_can_stop_anywhere() {
+    let cased = |lowercase| TrainerOptions { lowercase, ..options(60, PairScore::Count) };
+    let [old, new] = [(true, "ab ab Cd cd"), (false, "XY Xy XY zz zz Zz")].map(|(case, text)| {
+        let folder = tempfile::tempdir().unwrap();
+        train(cased(case), text).save(folder.path()).unwrap();
+        folder
+    });
+    let encode = |tokenizer: &Tokenizer| {
+        tokenizer.encode("ab Cd XY zz Zz", None, &EncodeOptions::default()).unwrap()
+    };
+    let of = |folder: &tempfile::TempDir| encode(&Tokenizer::from_pretrained(folder).unwrap());
+    assert_ne!(of(&old), of(&new));
+    for replaced in 0..=FILES.len() {
+        for begin in [Some(&old), None] {
+            let folder = tempfile::tempdir().unwrap();
+            for (from, number) in [(begin, FILES.len()), (Some(&new), replaced)] {
+                for name in FILES.iter().take(if from.is_some() { number } else { 0 }) {
+                    let from = from.unwrap().path().join(name);
+                    std::fs::copy(from, folder.path().join(name)).unwrap();
+                }
+            }
+            match (Tokenizer::from_pretrained(&folder), begin) {
+                (Ok(found), Some(old)) if replaced < FILES.len() => {
+                    assert_eq!(encode(&found), of(old), "{replaced}");
+                }
+                (Ok(found), _) => assert_eq!(encode(&found), of(&new), "{replaced}"),
+                (Err(Error::NoTokenizer { .. }), None) => assert!(replaced < FILES.len()),
+                (Err(error), _) => panic!("{replaced}: {error}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_written_leaves_the_old_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    train(options(60, PairScore::Count), "ab ab cd").save(folder.path()).unwrap();
+    let read = || FILES.map(|name| std::fs::read(folder.path().join(name)).unwrap());
+    let before = read();
+    // What is written aside is in the way of each file in turn.
+    for name in FILES {
+        let partial = folder.path().join(format!("{name}.partial"));
+        std::fs::create_dir(&partial).unwrap();
+        let other = train(options(60, PairScore::Count), "xy xy zz");
+        let error = other.save(folder.path()).unwrap_err();
+        assert!(error.to_string().contains(name), "{error}");
+        assert!(read() == before, "{name}");
+        std::fs::remove_dir(&partial).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), FILES.len());
+    }
+}
+
+#[test]
+fn lossy_text_counts_as_the_text_that_it_is_read_as() {
+    let text =
+        b"caf\xE9 au lait, caf\xE9\xE2\x80 au\xFFlait\n\xC3\xA9t\xC3\xA9 \xF0\x9F".repeat(50);
+    let mut lossy = WordPieceTrainer::new(options(60, PairScore::Count)).unwrap();
+    lossy.feed_lossy("mixed", Dribble(&text, Rng(3))).unwrap();
+    let mut replaced = WordPieceTrainer::new(options(60, PairScore::Count)).unwrap();
+    replaced.count(&String::from_utf8_lossy(&text));
+    let (lossy, replaced) = (lossy.train(|_| ()).unwrap(), replaced.train(|_| ()).unwrap());
+    assert_eq!(lossy.tokens(), replaced.tokens());
+    assert_eq!(lossy.summary(), replaced.summary());
+    assert!(lossy.tokens().iter().all(|token| !token.contains('\u{FFFD}')));
+}
+
 #[test]
 fn an_end_before_the_size_is_explained() {
     let whole =

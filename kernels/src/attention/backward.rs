@@ -24,7 +24,7 @@ use crate::matrix::{Mat, MatMut};
 use crate::rows::{map_vectors, sum_vectors};
 use crate::simd::Simd;
 use crate::softmax::softmax_row;
-use crate::transpose;
+use crate::transpose::transpose_here;
 
 /// The gradients of some heads of some sequences, with their rows and columns alone.
 pub(super) struct Gradients<'a> {
@@ -196,7 +196,8 @@ impl<'a, K: Kernel> BackwardHeads<'a, K> {
     fn product_of_turned(&mut self, of_p: bool, block: Mat<'_>, add: bool, out: MatMut<'_>) {
         let (rows, keys) = (block.rows(), self.keys.len());
         let of = if of_p { &*self.p } else { &*self.ds };
-        transpose(Mat::new(of, rows, keys, keys), MatMut::new(self.turned, keys, rows, rows));
+        let of = Mat::new(of, rows, keys, keys);
+        transpose_here(of, MatMut::new(self.turned, keys, rows, rows));
         pack_inputs(self.kernel, block, self.inputs_block);
         let turned = Mat::new(self.turned, keys, rows, rows);
         let x = left(self.kernel, turned, self.converted);

@@ -58,16 +58,21 @@ impl Attention<'_> {
         targets: T,
         run: &(impl Fn(Part<'_, T>, &mut [f32]) + Sync),
     ) {
+        let pieces = self.pieces();
+        scratch.pieces.resize(pieces, floats);
+        let (sequences, heads) = (0..self.queries.len(), 0..self.heads);
+        let all = Part { of: *self, sequences, heads, targets };
+        all.share(pieces, scratch.pieces.view_mut(), run);
+    }
+
+    /// The parts that the work is cut into.
+    pub(super) fn pieces(&self) -> usize {
         let work: usize = (0..self.queries.len()).map(|sequence| self.work(sequence)).sum();
         let pieces = match worthwhile(work, WORTH_A_THREAD) {
             1 => 1,
             threads => threads * PIECES_PER_THREAD,
         };
-        let pieces = pieces.min(self.queries.len() * self.heads).max(1);
-        scratch.pieces.resize(pieces, floats);
-        let (sequences, heads) = (0..self.queries.len(), 0..self.heads);
-        let all = Part { of: *self, sequences, heads, targets };
-        all.share(pieces, scratch.pieces.view_mut(), run);
+        pieces.min(self.queries.len() * self.heads).max(1)
     }
 }
 

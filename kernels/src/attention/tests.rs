@@ -128,6 +128,27 @@ fn cases() -> Vec<Case> {
     cases
 }
 
+/// A pass takes the memory that was reserved for it, and no other.
+#[test]
+fn what_is_reserved_is_what_a_pass_takes() {
+    for threads in [1, 2, 3] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        for_each_kernel(|arithmetic| {
+            for lengths in [&[(5, 5)][..], &[(40, 70); 9], &[(300, 300), (1, 2)]] {
+                let case = Case::new(lengths, 3, 16, 8, Mask::Full);
+                let mut out = Matrix::zeros(case.queries.total(), 24);
+                let (mut reserved, mut scratch) = <(AttentionScratch, AttentionScratch)>::default();
+                pool.install(|| {
+                    case.attention().reserve(arithmetic, &mut reserved);
+                    case.attention().run(arithmetic, &mut scratch, out.view_mut());
+                });
+                let shape = scratch.pieces.shape();
+                assert_eq!(reserved.pieces.shape(), shape, "{arithmetic} {threads} {lengths:?}");
+            }
+        });
+    }
+}
+
 #[test]
 fn contexts_are_those_of_the_reference() {
     for_each_kernel(|arithmetic| {

@@ -144,6 +144,41 @@ fn what_is_no_number_spoils_its_row_and_no_other() {
 }
 
 #[test]
+fn a_row_that_is_no_number_is_never_answered_right() {
+    for_each_level(|level| {
+        let wrong = |x: &[f32], target: usize| {
+            for smoothing in [0.0, 0.1, 1.0] {
+                let targets = [target as u32];
+                let loss = cross_entropy_loss(level, Mat::from_row(x), &targets, smoothing);
+                let mut y = x.to_vec();
+                let view = MatMut::new(&mut y, 1, x.len(), x.len());
+                let with_gradient = cross_entropy(level, view, &targets, smoothing, 1.0);
+                for found in [loss, with_gradient] {
+                    assert!(found.loss.is_nan(), "{level} {x:?} {target}: {found:?}");
+                    assert_eq!((found.counted, found.correct), (1, 0), "{level} {x:?} {target}");
+                }
+            }
+        };
+        for n in [1, 2, 7, 8, 15, 16, 17, 40] {
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                (0..n).for_each(|target| wrong(&vec![bad; n], target));
+            }
+            // One number that is none, and a target that is larger than all others.
+            for at in 0..n {
+                for target in 0..n {
+                    let mut x = vec![0.5; n];
+                    x[target] = 2.0;
+                    x[at] = f32::NAN;
+                    wrong(&x, target);
+                    x[at] = f32::INFINITY;
+                    wrong(&x, target);
+                }
+            }
+        }
+    });
+}
+
+#[test]
 fn threads_change_no_bit() {
     let mut random = Random::new(4);
     let x = random.vector(700 * 200, -5.0, 5.0);

@@ -17,7 +17,7 @@ use crate::parallel::{join, worthwhile};
 use crate::precision::Arithmetic;
 use crate::rows::for_each_vector;
 use crate::simd::{F32s, Simd, dispatch};
-use crate::transpose;
+use crate::transpose::{transpose, transpose_here};
 
 /// Below this many elements a second thread costs more than it brings.
 const WORTH_A_THREAD: usize = 64 * 1024;
@@ -166,7 +166,7 @@ impl Source<'_> {
             Source::Inputs(of) => of.row_range(inputs).col_range(columns.clone()),
             Source::Outputs(of) => {
                 let mut turn = Matrix::zeros(inputs.len(), columns.len());
-                transpose(of.row_range(columns.clone()).col_range(inputs), turn.view_mut());
+                transpose_here(of.row_range(columns.clone()).col_range(inputs), turn.view_mut());
                 turned = turn;
                 turned.view()
             }

@@ -29,6 +29,9 @@ fn threads_and_gaps_change_nothing() {
         transpose(view, MatMut::new(&mut out, 251, 500, 512));
         out
     });
+    let mut here = vec![7.0; 251 * 512];
+    transpose_here(view, MatMut::new(&mut here, 251, 500, 512));
+    assert_eq!(here, out);
     for (i, &y) in out.iter().enumerate() {
         let (row, col) = (i / 512, i % 512);
         assert_eq!(y, if col < 500 { view.row(col)[row] } else { 7.0 }, "{row} {col}");

@@ -130,6 +130,24 @@ const SIZES: [(usize, usize); 9] =
     [(0, 0), (1, 0), (1, 1), (3, 1), (1, 7), (5, 3), (4, 13), (2, 17), (3, 32)];
 
 #[test]
+fn a_pass_writes_where_room_was_made() {
+    let mut random = Random::new(8);
+    let x = Packed::new(&mut random, &[5, 40, 1, 0, 90], 32);
+    for_each_arithmetic(|arithmetic| {
+        let layer = random::attention(&mut random, 4, 8, Mask::Full).to_self_attention(arithmetic);
+        let mut cache = AttentionCache::default();
+        layer.reserve(&x.sequences, &mut cache);
+        let places = |cache: &AttentionCache| {
+            (cache.qkv.row(0).as_ptr(), cache.context.values().row(0).as_ptr())
+        };
+        let reserved = places(&cache);
+        let mut y = Matrix::zeros(x.x.rows(), 32);
+        layer.forward(narrow_matrix(&x.x).view(), &x.sequences, &mut cache, y.view_mut());
+        assert_eq!(places(&cache), reserved, "{arithmetic}");
+    });
+}
+
+#[test]
 fn self_attention_is_within_its_bounds() {
     for_each_level(|level| {
         let mut tolerance = Tolerance::new(format!("self-attention {level}"));

@@ -202,6 +202,9 @@ impl BertConfig {
         if !(self.layer_norm_eps.is_finite() && self.layer_norm_eps >= 0.0) {
             return invalid(path, "layer_norm_eps", "a number from 0", self.layer_norm_eps);
         }
+        if !(self.initializer_range.is_finite() && self.initializer_range >= 0.0) {
+            return invalid(path, "initializer_range", "a number from 0", self.initializer_range);
+        }
         for (field, value) in [
             ("hidden_dropout_prob", Some(self.hidden_dropout_prob)),
             ("attention_probs_dropout_prob", Some(self.attention_probs_dropout_prob)),
@@ -227,6 +230,27 @@ impl BertConfig {
         }
         if self.add_cross_attention {
             return refuse("add_cross_attention", "true".to_owned(), "false");
+        }
+        Ok(())
+    }
+}
+
+impl BertConfig {
+    /// Refuses what can run and cannot be trained, too: where all is dropped nothing is learnt, and
+    /// rows of one number have no gradient without ε.
+    pub(crate) fn check_training(&self, path: &Path) -> Result<(), Error> {
+        self.check(path)?;
+        for (field, value) in [
+            ("hidden_dropout_prob", self.hidden_dropout_prob),
+            ("attention_probs_dropout_prob", self.attention_probs_dropout_prob),
+            ("classifier_dropout", self.classifier_dropout.unwrap_or(0.0)),
+        ] {
+            if value == 1.0 {
+                return invalid(path, field, "a number from 0 to below 1", value);
+            }
+        }
+        if self.layer_norm_eps == 0.0 {
+            return invalid(path, "layer_norm_eps", "a number above 0", self.layer_norm_eps);
         }
         Ok(())
     }
@@ -369,6 +393,7 @@ mod tests {
             ("type_vocab_size", "0"),
             ("layer_norm_eps", "-1"),
             ("hidden_dropout_prob", "1.5"),
+            ("initializer_range", "-0.02"),
         ] {
             let error = refused(&format!(r#"{{"{name}": {value}}}"#));
             assert!(matches!(error, Error::InvalidValue { .. }), "{name} {value}: {error}");

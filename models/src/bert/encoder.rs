@@ -71,7 +71,7 @@ impl Encoder {
         pieces.resize_with(workers.max(pieces.len()), Piece::default);
         let mut work = Vec::with_capacity(plan.len());
         let mut rest = hidden.view_mut();
-        for sequences in plan {
+        for sequences in plan.iter().cloned() {
             let rows = sequences.clone().map(|index| batch.sequences().range(index).len()).sum();
             let (out, others) = rest.split_rows(rows);
             work.push((sequences, out));
@@ -90,6 +90,8 @@ impl Encoder {
         rayon::scope(|scope| {
             for piece in &mut pieces[..workers] {
                 scope.spawn(|_| {
+                    // Which pieces of the batch it gets is chance; the memory it takes is not.
+                    plan.iter().for_each(|sequences| self.reserve(batch, sequences, piece));
                     let next = || work.lock().expect("nobody panics while holding it").next();
                     while let Some((sequences, out)) = next() {
                         self.forward_piece(batch, sequences, piece, out);
@@ -134,8 +136,7 @@ impl Encoder {
         mut out: MatMut<'_>,
     ) {
         let Piece { sequences: own, x, cache } = piece;
-        own.clear();
-        sequences.clone().for_each(|index| own.push(batch.sequences().range(index).len()));
+        cut(batch, &sequences, own);
         let start = batch.sequences().range(sequences.start).start;
         let tokens = start..start + own.total();
         let (ids, types) = (&batch.ids()[tokens.clone()], &batch.type_ids()[tokens]);
@@ -148,12 +149,32 @@ impl Encoder {
         (0..out.rows()).for_each(|row| out.row_mut(row).copy_from_slice(x.values().row(row)));
     }
 
+    /// Makes room in `piece` for what [`Encoder::forward_piece`] writes to it with these sequences.
+    fn reserve(&self, batch: &Batch, sequences: &Range<usize>, piece: &mut Piece) {
+        let Piece { sequences: own, x, cache } = piece;
+        cut(batch, sequences, own);
+        x.resize(self.arithmetic(), own.total(), self.embeddings.d_model());
+        // All blocks are of one size, and use the same memory.
+        if let Some(block) = self.blocks.first() {
+            block.reserve(own, cache);
+        }
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        self.blocks.first().map_or(Arithmetic::default(), Block::arithmetic)
+    }
+
     /// What goes into the first block.
     fn embed(&self, ids: &[u32], types: &[u32], sequences: &Segments, x: &mut Activations) {
-        let arithmetic = self.blocks.first().map_or(Arithmetic::default(), Block::arithmetic);
-        x.resize(arithmetic, ids.len(), self.embeddings.d_model());
+        x.resize(self.arithmetic(), ids.len(), self.embeddings.d_model());
         self.embeddings.forward(ids, types, sequences, x);
     }
+}
+
+/// Some sequences of a batch, as those of a batch of its own.
+fn cut(batch: &Batch, sequences: &Range<usize>, own: &mut Segments) {
+    own.clear();
+    sequences.clone().for_each(|index| own.push(batch.sequences().range(index).len()));
 }
 
 fn copy(x: Mat<'_>) -> Matrix<f32> {
@@ -183,7 +204,11 @@ fn plan(sequences: &Segments, threads: usize) -> Vec<Range<usize>> {
 
 #[cfg(test)]
 mod tests {
+    use ferrite_kernels::{Level, Precision};
+
     use super::*;
+    use crate::bert::{Bert, BertConfig, Part};
+    use crate::train::initialize;
 
     #[test]
     fn a_plan_takes_every_sequence_once_and_in_order() {
@@ -195,6 +220,50 @@ mod tests {
                 let visited: Vec<usize> = plan.iter().cloned().flatten().collect();
                 assert_eq!(visited, (0..lengths.len()).collect::<Vec<_>>(), "{lengths:?}");
             }
+        }
+    }
+
+    /// A worker has room for any piece of the batch before it has seen one.
+    #[test]
+    fn no_piece_of_a_batch_makes_what_was_reserved_move() {
+        let config = BertConfig {
+            vocab_size: 11,
+            hidden_size: 32,
+            num_hidden_layers: 2,
+            num_attention_heads: 2,
+            intermediate_size: 64,
+            max_position_embeddings: 700,
+            ..BertConfig::default()
+        };
+        let parts = [Part::Encoder];
+        let parameters = initialize(&config, &parts, 1);
+        for precision in [Precision::F32, Precision::Bf16] {
+            let arithmetic = Arithmetic::new(Level::current(), precision);
+            let bert = Bert::trainable(arithmetic, config.clone(), &parts, &parameters).unwrap();
+            let encoder = &bert.encoder;
+            let ids: Vec<Vec<u32>> = [200, 3, 650, 1, 90, 400, 180, 30, 512]
+                .map(|length| (0..length).map(|n| n % 11).collect())
+                .to_vec();
+            let batch = Batch::from_ids(ids.iter().map(Vec::as_slice));
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+            pool.install(|| {
+                let plan = plan(batch.sequences(), 2);
+                assert!(plan.len() > 2, "{plan:?}");
+                let mut piece = Piece::default();
+                plan.iter().for_each(|range| encoder.reserve(&batch, range, &mut piece));
+                let places = |piece: &Piece| {
+                    let Piece { x, cache, .. } = piece;
+                    [x, &cache.attended, &cache.feed_forward.hidden]
+                        .map(|of| of.values().row(0).as_ptr())
+                };
+                let reserved = places(&piece);
+                for range in plan {
+                    let rows = range.clone().map(|i| batch.sequences().range(i).len()).sum();
+                    let mut out = Matrix::zeros(rows, 32);
+                    encoder.forward_piece(&batch, range, &mut piece, out.view_mut());
+                    assert_eq!(places(&piece), reserved, "{arithmetic}");
+                }
+            });
         }
     }
 

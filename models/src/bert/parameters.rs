@@ -21,16 +21,12 @@ impl Tensor {
 impl Parameters {
     /// Zeros for a BERT with these parts.
     pub fn zeros(config: &BertConfig, parts: &[Part]) -> Parameters {
-        let mut list = List::default();
-        BertOf::cut(config, parts, &mut list);
-        Parameters::of(list)
+        Parameters::of(list(config, parts))
     }
 
     /// How many parameters such a BERT has.
     pub fn count_of(config: &BertConfig, parts: &[Part]) -> usize {
-        let mut list = List::default();
-        BertOf::cut(config, parts, &mut list);
-        list.tensors().iter().map(|tensor| tensor.range.len()).sum()
+        list(config, parts).tensors().iter().map(|tensor| tensor.range.len()).sum()
     }
 
     /// Reads all tensors of a BERT's checkpoint. Those of heads that it does not have stay as they
@@ -44,18 +40,33 @@ impl Parameters {
     }
 
     /// The parameters part by part.
+    ///
+    /// # Panics
+    /// If they are not those of such a BERT.
+    #[track_caller]
     pub(crate) fn shared(&self, config: &BertConfig, parts: &[Part]) -> BertOf<Shared<'_>> {
-        BertOf::cut(config, parts, &mut self.cut())
+        BertOf::cut(config, parts, &mut self.cut(list(config, parts)))
     }
 
     /// The parameters part by part, to be written.
+    ///
+    /// # Panics
+    /// If they are not those of such a BERT.
+    #[track_caller]
     pub(crate) fn exclusive(
         &mut self,
         config: &BertConfig,
         parts: &[Part],
     ) -> BertOf<Exclusive<'_>> {
-        BertOf::cut(config, parts, &mut self.cut_mut())
+        BertOf::cut(config, parts, &mut self.cut_mut(list(config, parts)))
     }
+}
+
+/// The tensors of a BERT with these parts.
+fn list(config: &BertConfig, parts: &[Part]) -> List {
+    let mut list = List::default();
+    BertOf::cut(config, parts, &mut list);
+    list
 }
 
 /// The three tables, and the norm of their sum.
@@ -186,6 +197,30 @@ mod tests {
             found.sort();
             expected.sort();
             assert_eq!(found, expected);
+        }
+    }
+
+    /// Parameters of other parts, or of a model whose sizes only add up to the same, are not cut.
+    #[test]
+    fn parameters_of_another_model_are_not_cut() {
+        let config = config(true);
+        let wider = BertConfig { intermediate_size: 12, ..config.clone() };
+        let swapped = BertConfig { vocab_size: 7, max_position_embeddings: 11, ..config.clone() };
+        for (other, parts) in [
+            (&config, &Part::ALL[..]),
+            (&config, &Part::PRETRAINING[..3]),
+            (&wider, &Part::PRETRAINING),
+            (&swapped, &Part::PRETRAINING),
+        ] {
+            let mut other = Parameters::zeros(other, parts);
+            let cut = std::panic::catch_unwind(|| {
+                let _ = other.shared(&config, &Part::PRETRAINING);
+            });
+            assert!(cut.is_err(), "{parts:?}");
+            let cut_mut = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                let _ = other.exclusive(&config, &Part::PRETRAINING);
+            }));
+            assert!(cut_mut.is_err(), "{parts:?}");
         }
     }
 

@@ -83,10 +83,12 @@ impl Bert {
     /// Products are computed in `arithmetic`, f32 or bf16, those of the heads of sequences in f32.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for an activation that there is not.
+    /// [`Error::Unsupported`] for an activation that there is not, [`Error::InvalidValue`] for a
+    /// configuration that no model has or none can be trained with.
     ///
     /// # Panics
     /// If the parameters are not those of the configuration and its parts, or the precision is int8.
+    #[track_caller]
     pub fn trainable(
         arithmetic: impl Into<Arithmetic>,
         config: BertConfig,
@@ -95,6 +97,7 @@ impl Bert {
     ) -> Result<Bert, Error> {
         let arithmetic = arithmetic.into();
         assert_ne!(arithmetic.precision(), Precision::Int8, "the precision of what is trained");
+        config.check_training("config.json".as_ref())?;
         let activation = activation_of(&config.hidden_act, "hidden_act", "config.json".as_ref())?;
         let of = parameters.shared(&config, parts);
         let epsilon = config.layer_norm_eps;
@@ -133,6 +136,7 @@ impl Bert {
     ///
     /// # Panics
     /// If they are of another model.
+    #[track_caller]
     pub fn update(&mut self, parameters: &Parameters) {
         let parts = self.parts();
         let of = parameters.shared(&self.config, &parts);
@@ -181,8 +185,9 @@ impl Bert {
     /// As [`Bert::encode`].
     ///
     /// # Panics
-    /// If the model is not [`Bert::trainable`] with all parts of pre-training, or the targets do not
-    /// fit the batch.
+    /// If the model is not [`Bert::trainable`] with all parts of pre-training, the gradients are of
+    /// another one, or the targets do not fit the batch.
+    #[track_caller]
     pub fn pretraining_gradients(
         &self,
         batch: &Batch,
@@ -195,7 +200,7 @@ impl Bert {
         self.check(batch)?;
         assert_eq!(targets.positions.len(), targets.words.len(), "masked positions and words");
         assert_eq!(targets.next_sentence.len(), batch.len(), "sequences and their targets");
-        let of = gradients.exclusive(&self.config, &Part::PRETRAINING);
+        let of = gradients.exclusive(&self.config, &self.parts());
         crew(|| {
             flush_denormals(|| {
                 self.forward_taped(batch, dropouts, tape);
@@ -258,8 +263,9 @@ impl Bert {
     /// As [`Bert::encode`].
     ///
     /// # Panics
-    /// If the model is not [`Bert::trainable`] with a pooler and a classifier, or the labels do not
-    /// fit.
+    /// If the model is not [`Bert::trainable`] with a pooler and a classifier, the gradients are of
+    /// another one, or the labels do not fit.
+    #[track_caller]
     pub fn classification_gradients(
         &self,
         batch: &Batch,

@@ -11,7 +11,7 @@ use super::error::DataError;
 use super::fingerprint::Fingerprint;
 use super::instances::{Instance, InstanceOptions};
 use super::masking::MaskingOptions;
-use super::shards::{MaskedInstance, Part, Pending, Shards};
+use super::shards::{MaskedInstance, Part, Pending, Shard, Shards};
 use crate::bert::Batch;
 
 /// How much a batch holds.
@@ -33,6 +33,9 @@ pub struct PretrainingOptions {
     pub held_out: f64,
     /// The most documents of a shard, at least 1. Their tokens are in memory at once, twice.
     pub shard_documents: u32,
+    /// The bytes of text, at least 1, with which a shard ends even if it has fewer documents: it may
+    /// have as many, and one document. See [`PretrainingOptions::memory`].
+    pub shard_bytes: u32,
     /// How much a batch holds.
     pub batch: BatchSize,
     /// How pairs are made.
@@ -42,13 +45,14 @@ pub struct PretrainingOptions {
 }
 
 impl Default for PretrainingOptions {
-    /// The reference's seed and settings, nothing held out, shards of 256 documents, batches of
-    /// 32 sequences.
+    /// The reference's seed and settings, nothing held out, shards of 256 documents or 8 MiB, batches
+    /// of 32 sequences.
     fn default() -> PretrainingOptions {
         PretrainingOptions {
             seed: 12345,
             held_out: 0.0,
             shard_documents: 256,
+            shard_bytes: 8 << 20,
             batch: BatchSize::Sequences(32),
             instances: InstanceOptions::default(),
             masking: MaskingOptions::default(),
@@ -56,7 +60,20 @@ impl Default for PretrainingOptions {
     }
 }
 
+/// About the bytes that a byte of a shard's text takes: a token for two of them, which is four times
+/// in memory, once as sentences that grow, once as sequences, and those have something of their own.
+const MEMORY_OF_A_BYTE: u64 = 10;
+
 impl PretrainingOptions {
+    /// About the bytes that shards of this corpus take, at most: two at a time, one that is read and
+    /// one that is made. They are those of text in which words are parted by spaces; what has more
+    /// tokens than a token for two bytes takes more.
+    pub fn memory(&self, corpus: &Corpus) -> u64 {
+        let by_documents = corpus.largest(self.shard_documents as usize);
+        let by_bytes = u64::from(self.shard_bytes) + corpus.largest(1);
+        2 * MEMORY_OF_A_BYTE * by_documents.min(by_bytes)
+    }
+
     /// Refuses what cannot be, but for what [`Masker`](super::Masker) and
     /// [`Corpus::split`] refuse.
     pub(super) fn check(&self) -> Result<(), DataError> {
@@ -73,6 +90,9 @@ impl PretrainingOptions {
         }
         if self.shard_documents == 0 {
             return invalid("shard_documents", "a number above 0", "0".to_owned());
+        }
+        if self.shard_bytes == 0 {
+            return invalid("shard_bytes", "a number above 0", "0".to_owned());
         }
         // Rows are numbers of 32 bits.
         let limit = u32::MAX as usize;
@@ -126,7 +146,7 @@ pub struct Position {
     /// The sequence of the shard, from 0; up to the number of sequences, which is the place before
     /// the next shard.
     pub instance: u64,
-    /// Of the corpus, the vocabulary, and all options but the size of batches.
+    /// Of the corpus, the vocabulary, the tokenizer's rules, and all options but the size of batches.
     pub fingerprint: Fingerprint,
 }
 
@@ -152,6 +172,8 @@ struct Made {
     epoch: u64,
     shard: u64,
     instances: Vec<MaskedInstance>,
+    /// The epoch and the shard that come next.
+    next: (u64, u64),
 }
 
 impl PretrainingBatches {
@@ -227,16 +249,17 @@ impl PretrainingBatches {
         let Ok(instance) = usize::try_from(instance) else {
             return Err(DataError::NoSuchPosition { position });
         };
-        if shard >= self.shards.count() || epoch > last {
+        if epoch > last || shard >= self.shards.count(epoch) {
             return Err(DataError::NoSuchPosition { position });
         }
         (self.epoch, self.shard, self.instance) = (epoch, shard, instance);
         Ok(())
     }
 
-    /// The number of shards of an epoch.
+    /// The number of shards of the epoch that the position is in. Where some are cut for their bytes
+    /// it may differ from epoch to epoch.
     pub fn shards(&self) -> u64 {
-        self.shards.count()
+        self.shards.count(self.epoch)
     }
 
     /// The number of documents of an epoch.
@@ -252,8 +275,9 @@ impl PretrainingBatches {
     /// A batch from the position on, which moves with it; an empty one at the end.
     fn fill(&mut self) -> Result<PretrainingBatch, DataError> {
         let mut batch = PretrainingBatch::default();
-        let mut empty_shards = 0;
+        let mut epoch_is_empty = false;
         while !self.is_over() {
+            epoch_is_empty |= self.shard == 0;
             let instances = self.load()?.len();
             if self.instance > instances {
                 return Err(DataError::NoSuchPosition { position: (*self).position() });
@@ -270,18 +294,15 @@ impl PretrainingBatches {
                     return Ok(batch);
                 }
             }
-            empty_shards = if instances == 0 { empty_shards + 1 } else { 0 };
-            if empty_shards == self.shards.count() {
+            epoch_is_empty &= instances == 0;
+            let next = self.current.as_ref().expect("loaded").next;
+            if epoch_is_empty && next.0 > self.epoch {
                 return Err(DataError::NoInstances { documents: self.shards.documents() });
             }
-            (self.epoch, self.shard) = self.after(self.epoch, self.shard);
+            (self.epoch, self.shard) = next;
             self.instance = 0;
         }
         Ok(batch)
-    }
-
-    fn after(&self, epoch: u64, shard: u64) -> (u64, u64) {
-        if shard + 1 < self.shards.count() { (epoch, shard + 1) } else { (epoch + 1, 0) }
     }
 
     fn is_over(&self) -> bool {
@@ -297,9 +318,10 @@ impl PretrainingBatches {
                 self.pending.take().filter(|made| (made.epoch, made.shard) == (epoch, shard));
             let made = pending.and_then(Pending::wait);
             let here = || self.shards.make(epoch, shard, &AtomicBool::new(false));
-            let instances = made.unwrap_or_else(here)?;
-            self.current = Some(Made { epoch, shard, instances });
-            let (epoch, shard) = self.after(epoch, shard);
+            let Shard { instances, is_last } = made.unwrap_or_else(here)?;
+            let next = if is_last { (epoch + 1, 0) } else { (epoch, shard + 1) };
+            self.current = Some(Made { epoch, shard, instances, next });
+            let (epoch, shard) = next;
             if self.shards.part() == Part::Training || epoch == 0 {
                 self.pending = Some(Pending::new(Arc::clone(&self.shards), epoch, shard));
             }

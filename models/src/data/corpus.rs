@@ -160,6 +160,21 @@ impl Corpus {
         self.fingerprint
     }
 
+    /// The bytes of a document.
+    pub(super) fn bytes(&self, number: u32) -> u64 {
+        self.documents[number as usize].bytes.into()
+    }
+
+    /// The bytes of the largest documents together, so many of them.
+    pub(super) fn largest(&self, documents: usize) -> u64 {
+        let mut bytes: Vec<u32> = self.documents.iter().map(|document| document.bytes).collect();
+        if documents < bytes.len() {
+            let (largest, ..) = bytes.select_nth_unstable_by(documents, |a, b| b.cmp(a));
+            return largest.iter().map(|&bytes| u64::from(bytes)).sum();
+        }
+        bytes.into_iter().map(u64::from).sum()
+    }
+
     /// The file in which a document is, and the number of its first line, from 1.
     ///
     /// # Panics

@@ -1,13 +1,14 @@
 //! Shards: a few hundred documents of an epoch, made into masked sequences.
 //!
-//! What a shard holds is a function of its epoch and its number, whoever asks when. One thread in
-//! the background makes the shard that comes next.
+//! What a shard holds is a function of its epoch and its number, whoever asks when: of the epoch's
+//! order, which is cut where there are documents or bytes enough. One thread in the background makes
+//! the shard that comes next.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use ferrite_tokenizer::{EncodeOptions, Encoding, Scratch, Tokenizer};
+use ferrite_tokenizer::{Dialect, EncodeOptions, Encoding, Rules, Scratch, Tokenizer};
 
 use super::batches::PretrainingOptions;
 use super::corpus::Corpus;
@@ -20,7 +21,7 @@ use super::random::{Purpose, Random};
 /// The draw of the documents that are held out: an epoch that training never has.
 const HELD_OUT_DRAW: u64 = u64::MAX;
 
-/// Tokenizers with one vocabulary and different rules differ here, if the vocabulary has the words.
+/// Tokenizers that differ in what has no name may differ here, if the vocabulary has the words.
 const PROBE: &str = "The THE résumé RÉSUMÉ don't 日本 ΟΔΟΣ οδος 10% a-b [MASK]";
 
 /// One of the two parts of a corpus.
@@ -49,8 +50,32 @@ pub(super) struct Shards {
     /// The part's documents, ascending.
     documents: Vec<u32>,
     /// The last order that was asked for, and its draw: the shards of an epoch have one order.
-    order: Mutex<Option<(u64, Arc<[u32]>)>>,
+    order: Mutex<Option<(u64, Arc<Order>)>>,
     fingerprint: Fingerprint,
+}
+
+/// The documents in the order of an epoch, four bytes for each, and where its shards end.
+#[derive(Debug)]
+struct Order {
+    documents: Vec<u32>,
+    ends: Vec<usize>,
+}
+
+impl Order {
+    fn shard(&self, number: u64) -> &[u32] {
+        let number = number as usize;
+        let begin = if number == 0 { 0 } else { self.ends[number - 1] };
+        &self.documents[begin..self.ends[number]]
+    }
+}
+
+/// What a shard holds.
+#[derive(Debug)]
+pub(super) struct Shard {
+    /// In the order in which they are used.
+    pub(super) instances: Vec<MaskedInstance>,
+    /// Whether the epoch ends with it.
+    pub(super) is_last: bool,
 }
 
 impl Shards {
@@ -76,9 +101,10 @@ impl Shards {
         Ok(Shards { corpus, tokenizer, masker, options, part, documents, order, fingerprint })
     }
 
-    /// The number of shards of an epoch: as few as have at most `shard_documents` each.
-    pub(super) fn count(&self) -> u64 {
-        self.documents.len().div_ceil(self.options.shard_documents as usize) as u64
+    /// The number of shards of an epoch: as few as have at most `shard_documents` each, and more
+    /// where these are of more than `shard_bytes`.
+    pub(super) fn count(&self, epoch: u64) -> u64 {
+        self.order(self.draw(epoch)).ends.len() as u64
     }
 
     pub(super) fn documents(&self) -> usize {
@@ -93,28 +119,20 @@ impl Shards {
         self.fingerprint
     }
 
-    /// The sequences of a shard, in the order in which they are used. If `stop` becomes true
-    /// meanwhile, there may be none.
+    /// A shard. If `stop` becomes true meanwhile, it may be empty.
     pub(super) fn make(
         &self,
         epoch: u64,
         shard: u64,
         stop: &AtomicBool,
-    ) -> Result<Vec<MaskedInstance>, DataError> {
-        let draw = match self.part {
-            Part::Training => self.options.masking.masking.draw(epoch),
-            Part::HeldOut => HELD_OUT_DRAW,
-        };
+    ) -> Result<Shard, DataError> {
+        let draw = self.draw(epoch);
         let order = self.order(draw);
-        // All shards have the same number of documents, or one more: a last shard of a few left
-        // over would have nobody to draw random segments from.
-        let bound = |shard: u64| {
-            (u128::from(shard) * order.len() as u128 / u128::from(self.count())) as usize
-        };
+        let is_last = shard + 1 == order.ends.len() as u64;
         let mut documents = Vec::new();
-        for &number in &order[bound(shard)..bound(shard + 1)] {
+        for &number in order.shard(shard) {
             if stop.load(Ordering::Relaxed) {
-                return Ok(Vec::new());
+                return Ok(Shard { instances: Vec::new(), is_last });
             }
             documents.push(self.tokenize(number)?);
         }
@@ -129,23 +147,56 @@ impl Shards {
             let masked = self.masker.mask(&mut instance.ids, &mut random);
             MaskedInstance { instance, masked }
         };
-        Ok(instances.into_iter().map(mask).collect())
+        let instances = instances.into_iter().map(mask).collect();
+        Ok(Shard { instances, is_last })
     }
 
-    /// The order of the documents in a draw: four bytes for each.
-    fn order(&self, draw: u64) -> Arc<[u32]> {
+    fn draw(&self, epoch: u64) -> u64 {
+        match self.part {
+            Part::Training => self.options.masking.masking.draw(epoch),
+            Part::HeldOut => HELD_OUT_DRAW,
+        }
+    }
+
+    /// The order of the documents in a draw.
+    fn order(&self, draw: u64) -> Arc<Order> {
         // What is poisoned is as good as before: it is replaced as a whole.
         let mut last = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         match &*last {
             Some((drawn, order)) if *drawn == draw => Arc::clone(order),
             _ => {
-                let mut order: Arc<[u32]> = self.documents.as_slice().into();
-                let mut random = Random::new(self.options.seed, Purpose::Order, draw, 0);
-                random.shuffle(Arc::make_mut(&mut order));
+                let mut documents = self.documents.clone();
+                Random::new(self.options.seed, Purpose::Order, draw, 0).shuffle(&mut documents);
+                let ends = self.ends(&documents);
+                let order = Arc::new(Order { documents, ends });
                 *last = Some((draw, Arc::clone(&order)));
                 order
             }
         }
+    }
+
+    /// Where shards of documents in this order end. All have the same number of documents, or one
+    /// more, and those of too many bytes are cut into parts of about the same size: a last shard of a
+    /// few left over would have nobody to draw random segments from.
+    fn ends(&self, documents: &[u32]) -> Vec<usize> {
+        let bytes = |of: &[u32]| of.iter().map(|&number| self.corpus.bytes(number)).sum::<u64>();
+        let count = documents.len().div_ceil(self.options.shard_documents as usize);
+        let bound = |shard| (shard as u128 * documents.len() as u128 / count as u128) as usize;
+        let mut ends = Vec::with_capacity(count);
+        for shard in 0..count {
+            let all = &documents[bound(shard)..bound(shard + 1)];
+            let (total, mut done) = (bytes(all), 0);
+            let parts = total.div_ceil(u64::from(self.options.shard_bytes)).max(1);
+            for (place, &number) in all.iter().enumerate() {
+                // A part ends with the document that fills its share, so that it has one at least.
+                let before = done * u128::from(parts) / u128::from(total.max(1));
+                done += u128::from(self.corpus.bytes(number));
+                if done * u128::from(parts) / u128::from(total.max(1)) > before {
+                    ends.push(bound(shard) + place + 1);
+                }
+            }
+        }
+        ends
     }
 
     fn tokenize(&self, number: u32) -> Result<TokenizedDocument, DataError> {
@@ -173,8 +224,15 @@ fn fingerprint(
     options: &PretrainingOptions,
     part: Part,
 ) -> Fingerprint {
-    let PretrainingOptions { seed, held_out, shard_documents, batch: _, instances, masking } =
-        options;
+    let PretrainingOptions {
+        seed,
+        held_out,
+        shard_documents,
+        shard_bytes,
+        batch: _,
+        instances,
+        masking,
+    } = options;
     let mut hasher = Hasher::new();
     hasher.number(corpus.fingerprint().0);
     hasher.number(match part {
@@ -184,6 +242,7 @@ fn fingerprint(
     hasher.number(*seed);
     hasher.number(held_out.to_bits());
     hasher.number(u64::from(*shard_documents));
+    hasher.number(u64::from(*shard_bytes));
     hasher.number(instances.max_seq_length as u64);
     hasher.number(instances.short_seq_prob.to_bits());
     hasher.number(masking.probability.to_bits());
@@ -196,7 +255,16 @@ fn fingerprint(
     for id in 0..tokenizer.vocab_size() as u32 {
         hasher.text(tokenizer.id_to_token(id).unwrap_or_default());
     }
-    // Rules have no name here, but they show.
+    let Rules { dialect, clean_text, split_cjk, strip_accents, lowercase, .. } = tokenizer.rules();
+    hasher.number(match dialect {
+        Dialect::Google => 0,
+        Dialect::HfSlow => 1,
+        Dialect::HfFast => 2,
+    });
+    for rule in [clean_text, split_cjk, strip_accents, lowercase] {
+        hasher.number(u64::from(rule));
+    }
+    // What else decides, such as tokens that were added, has no name here, but it may show.
     if let Ok(probe) = tokenizer.encode(PROBE, None, &EncodeOptions::default()) {
         probe.ids.iter().for_each(|&id| hasher.number(u64::from(id)));
     }
@@ -209,7 +277,7 @@ pub(super) struct Pending {
     pub(super) epoch: u64,
     pub(super) shard: u64,
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Result<Vec<MaskedInstance>, DataError>>>,
+    thread: Option<JoinHandle<Result<Shard, DataError>>>,
 }
 
 impl Pending {
@@ -225,7 +293,7 @@ impl Pending {
     }
 
     /// Waits for the shard; `None` if there was no thread to make it.
-    pub(super) fn wait(mut self) -> Option<Result<Vec<MaskedInstance>, DataError>> {
+    pub(super) fn wait(mut self) -> Option<Result<Shard, DataError>> {
         let made = self.thread.take()?.join();
         Some(made.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     }

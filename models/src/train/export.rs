@@ -68,11 +68,13 @@ fn architecture(parameters: &Parameters) -> &'static str {
     }
 }
 
-/// Writes a file aside, sees it safe on the disk, and puts it in its place: it is there as a whole,
-/// or as it was before.
+/// Writes a file aside, as `<name>.partial` in the same folder, sees it safe on the disk, and puts it in
+/// its place: it is there as a whole, or as it was before, also if the machine stops. When this returns
+/// without an error the new one is on the disk under its name.
 ///
 /// # Errors
-/// [`RunError::Io`], with the file.
+/// [`RunError::Io`], with the file; what was written aside is removed. If the last thing fails, to wait
+/// for the folder, the new file is in its place, and may not last.
 ///
 /// # Panics
 /// If the path ends without a name.

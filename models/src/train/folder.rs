@@ -3,6 +3,8 @@
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
+use ferrite_tokenizer::train::FILES;
+
 use super::RunError;
 use super::store::{self, Stored};
 
@@ -75,7 +77,7 @@ pub(super) fn sync_names(path: &Path) -> std::io::Result<()> {
 
 /// Removes what a run that was killed left half written.
 pub(super) fn sweep(folder: &Path) {
-    for name in [LOG, CHART, MODEL, "config.json"] {
+    for name in [LOG, CHART, MODEL, "config.json"].into_iter().chain(FILES) {
         // Nobody reads it; that it cannot be removed is no reason to stop.
         let _ = fs::remove_file(folder.join(format!("{name}.partial")));
     }

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::export::replace_file;
@@ -39,20 +39,30 @@ pub struct Evaluation {
     /// The losses and accuracies.
     pub held_out: Scores,
     /// e to the masked loss: among how many words the model still has to choose.
+    #[serde(deserialize_with = "null_is_nan")]
     pub perplexity: f64,
 }
 
-/// Means over masked words, and over pairs of sentences.
+/// Means over masked words, and over pairs of sentences. What is infinite or not a number is `null` in
+/// the file, and read as NaN.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
     /// The loss of a masked word, in nats.
+    #[serde(deserialize_with = "null_is_nan")]
     pub masked_loss: f64,
     /// The part of the masked words that the model finds.
+    #[serde(deserialize_with = "null_is_nan")]
     pub masked_accuracy: f64,
     /// The loss of a pair, in nats.
+    #[serde(deserialize_with = "null_is_nan")]
     pub next_loss: f64,
     /// The part of the pairs that the model tells.
+    #[serde(deserialize_with = "null_is_nan")]
     pub next_accuracy: f64,
+}
+
+fn null_is_nan<'de, D: Deserializer<'de>>(json: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(json)?.unwrap_or(f64::NAN))
 }
 
 impl From<PretrainingLoss> for Scores {
@@ -149,4 +159,46 @@ fn lines_until(file: File, step: u64) -> std::io::Result<Vec<String>> {
         }
     }
     Ok(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_number_is_read_as_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = Log::open(&folder.path().join("log.jsonl"), 0).unwrap();
+        let mut scores =
+            Scores { masked_loss: 2.5, masked_accuracy: 0.5, next_loss: 0.7, next_accuracy: 0.5 };
+        let mut record = StepRecord {
+            step: 1,
+            scores,
+            rate: 0.1,
+            norm: Some(1.0),
+            skipped: false,
+            tokens: 7,
+            seconds: 0.5,
+        };
+        log.write(&record).unwrap();
+        scores.masked_loss = f64::NAN;
+        (scores.next_loss, scores.next_accuracy) = (f64::INFINITY, f64::NAN);
+        record = StepRecord { step: 2, scores, norm: None, skipped: true, ..record };
+        log.write(&record).unwrap();
+        let evaluation = Evaluation { step: 2, held_out: scores, perplexity: f64::INFINITY };
+        log.write_evaluation(&evaluation).unwrap();
+        let text = std::fs::read_to_string(folder.path().join("log.jsonl")).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let read: StepRecord = serde_json::from_str(lines[1]).unwrap();
+        assert!(read.scores.masked_loss.is_nan() && read.scores.next_loss.is_nan());
+        assert_eq!((read.step, read.scores.masked_accuracy, read.skipped), (2, 0.5, true));
+        let read: Evaluation = serde_json::from_str(lines[2]).unwrap();
+        assert!(read.perplexity.is_nan() && read.held_out.next_accuracy.is_nan());
+        let points = |chart: &Chart| chart.curves.iter().map(|c| c.points.len()).sum::<usize>();
+        let chart = log.chart("x").unwrap();
+        assert_eq!(points(&chart), 3);
+        assert!(!chart.to_svg().contains("NaN"));
+        // A value that is missing is no value that is null.
+        assert!(serde_json::from_str::<Evaluation>(r#"{"step": 1, "perplexity": 2.0}"#).is_err());
+    }
 }

@@ -13,6 +13,8 @@ pub struct Memory {
     pub model: u64,
     /// What a pass over a batch keeps for its way back, and works in.
     pub activations: u64,
+    /// Texts that are made into batches: see [`Memory::with_data`].
+    pub data: u64,
 }
 
 /// The largest batch of a training.
@@ -29,7 +31,7 @@ const QUERY_BLOCK: usize = 64;
 
 impl Memory {
     /// Of pre-training with batches of at most this size, evaluations included, on any number of
-    /// threads. Text and vocabulary come on top.
+    /// threads. Texts come on top ([`Memory::with_data`]), and the vocabulary.
     pub fn of_pretraining(
         config: &BertConfig,
         arithmetic: Arithmetic,
@@ -73,11 +75,18 @@ impl Memory {
         let activations = bytes(tokens, kept + worked + evaluated + attended)
             .saturating_add(bytes(masked, head))
             .saturating_add(widest.saturating_mul((operands * ready) as u64));
-        Memory { parameters: 16 * count as u64, model, activations }
+        Memory { parameters: 16 * count as u64, model, activations, data: 0 }
+    }
+
+    /// The same with texts of which so many bytes are held: see
+    /// [`PretrainingOptions::memory`](crate::data::PretrainingOptions::memory).
+    pub fn with_data(self, data: u64) -> Memory {
+        Memory { data, ..self }
     }
 
     /// All of it.
     pub fn total(&self) -> u64 {
-        self.parameters.saturating_add(self.model).saturating_add(self.activations)
+        let Memory { parameters, model, activations, data } = *self;
+        parameters.saturating_add(model).saturating_add(activations).saturating_add(data)
     }
 }

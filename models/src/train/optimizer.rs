@@ -122,6 +122,8 @@ impl Optimizer {
 
 #[cfg(test)]
 mod tests {
+    use ferrite_kernels::testing::Random;
+
     use super::*;
     use crate::bert::{BertConfig, Part};
     use crate::train::initialize;
@@ -178,6 +180,55 @@ mod tests {
                         tensor.name
                     );
                 }
+            }
+        }
+    }
+
+    /// Many updates in a row, each of other gradients and at another rate, against the formulas in f64
+    /// (Kingma and Ba 2015, algorithm 1; Loshchilov and Hutter 2019, algorithm 2).
+    #[test]
+    fn many_updates_are_those_of_the_formulas() {
+        for options in
+            [OptimizerOptions::CORRECTED, OptimizerOptions::GOOGLE, OptimizerOptions::TRANSFORMER]
+        {
+            let mut parameters = model();
+            let tensors = parameters.tensors().to_vec();
+            let mut p: Vec<f64> = parameters.values().iter().map(|&p| p.into()).collect();
+            let (mut m, mut v) = (vec![0.0; p.len()], vec![0.0; p.len()]);
+            let AdamW { beta1, beta2, epsilon, weight_decay, bias_correction } = options.adamw;
+            let [b1, b2, epsilon, decay] = [beta1, beta2, epsilon, weight_decay].map(f64::from);
+            let mut optimizer = Optimizer::new(options, &parameters);
+            let mut random = Random::new(3);
+            for t in 1..=40 {
+                let mut gradients = parameters.zeros_like();
+                let size = if t % 3 == 0 { 1.0 } else { 0.01 };
+                for tensor in &tensors {
+                    let numbers = random.vector(tensor.range.len(), -size, size);
+                    gradients.values_mut()[tensor.range.clone()].copy_from_slice(&numbers);
+                }
+                let lr = 0.01 / t as f32;
+                optimizer.update(Level::current(), lr, &mut parameters, &gradients);
+                let g: Vec<f64> = gradients.values().iter().map(|&g| g.into()).collect();
+                let norm = g.iter().map(|g| g * g).sum::<f64>().sqrt();
+                let scale = (f64::from(options.max_norm) / (norm + 1e-6)).min(1.0);
+                for tensor in &tensors {
+                    let decay = if tensor.decays() { decay } else { 0.0 };
+                    for i in tensor.range.clone() {
+                        let g = scale * g[i];
+                        m[i] = b1 * m[i] + (1.0 - b1) * g;
+                        v[i] = b2 * v[i] + (1.0 - b2) * g * g;
+                        let correct = |x: f64, b: f64| match bias_correction {
+                            true => x / (1.0 - b.powi(t)),
+                            false => x,
+                        };
+                        let step = correct(m[i], b1) / (correct(v[i], b2).sqrt() + epsilon);
+                        p[i] -= f64::from(lr) * (step + decay * p[i]);
+                    }
+                }
+            }
+            assert_eq!((optimizer.updates, optimizer.skipped), (40, 0));
+            for (i, (&found, p)) in parameters.values().iter().zip(&p).enumerate() {
+                assert!((f64::from(found) - p).abs() < 2e-6, "{options:?} {i}: {found} {p}");
             }
         }
     }

@@ -34,6 +34,7 @@ pub(super) fn recipe(options: &RunOptions) -> Value {
             "seed": data.seed,
             "held_out": data.held_out,
             "shard_documents": data.shard_documents,
+            "shard_bytes": data.shard_bytes,
             "pairs": {
                 "max_seq_length": data.instances.max_seq_length,
                 "short_seq_prob": data.instances.short_seq_prob,

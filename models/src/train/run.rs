@@ -14,6 +14,7 @@ use super::folder::{CHART, CHECKPOINTS, LOG, sweep};
 use super::log::Log;
 use super::recipe::{difference, recipe};
 use super::store::{self, StoreError, Stored};
+use super::trainer::PASSES;
 use super::{
     Evaluation, Optimizer, RunError, RunFolder, Scores, StepRecord, Trainer, TrainerOptions,
     initialize,
@@ -43,12 +44,19 @@ pub struct RunOptions {
 
 impl RunOptions {
     /// Refuses what no batch or no evaluation can be made with, but for what the data refuse.
-    fn check(&self) -> Result<(), DataError> {
+    fn check(&self) -> Result<(), RunError> {
+        self.config.check_training("config.json".as_ref())?;
+        self.trainer.check()?;
         let positions = self.config.max_position_embeddings;
         let length = self.data.instances.max_seq_length;
         let above_zero = "a number above 0";
         for (option, expected, found, is_right) in [
-            ("accumulate", above_zero, self.accumulate, self.accumulate > 0),
+            (
+                "accumulate",
+                "a number from 1 to 2^20",
+                self.accumulate,
+                (1..=PASSES).contains(&self.accumulate),
+            ),
             (
                 "evaluation_batches",
                 above_zero,
@@ -58,11 +66,8 @@ impl RunOptions {
             ("max_seq_length", "at most max_position_embeddings", length, length <= positions),
         ] {
             if !is_right {
-                return Err(DataError::InvalidOption {
-                    option,
-                    expected,
-                    found: found.to_string(),
-                });
+                let found = found.to_string();
+                return Err(DataError::InvalidOption { option, expected, found }.into());
             }
         }
         Ok(())
@@ -145,6 +150,7 @@ impl PretrainingRun {
         PretrainingBatches::held_out(corpus.clone(), tokenizer.clone(), data)?
             .next()
             .transpose()?;
+        let skipped_in_a_row = state.as_ref().map_or(0, |state| state.skipped_in_a_row);
         let (parameters, optimizer, step) = match (&stored, state) {
             (Some(stored), Some(state)) => {
                 let zeros = Parameters::zeros(&config, &Part::PRETRAINING);
@@ -177,7 +183,7 @@ impl PretrainingRun {
             log,
             workspace: Workspace::default(),
             damaged: stored.map(|stored| stored.skipped).unwrap_or_default(),
-            skipped_in_a_row: 0,
+            skipped_in_a_row,
             _lock,
         })
     }
@@ -288,6 +294,7 @@ impl PretrainingRun {
             "position": self.position(),
             "updates": optimizer.updates,
             "skipped": optimizer.skipped,
+            "skipped_in_a_row": self.skipped_in_a_row,
             "recipe": recipe(&self.options),
         });
         // The steps before a checkpoint are not written again.
@@ -315,6 +322,7 @@ struct State {
     position: Position,
     updates: u64,
     skipped: u64,
+    skipped_in_a_row: u64,
     recipe: Value,
 }
 
@@ -328,7 +336,9 @@ impl State {
         let position = serde_json::from_value(stored.state["position"].clone())
             .map_err(|error| invalid(error.to_string()))?;
         let (updates, skipped) = (number("updates")?, number("skipped")?);
-        Ok(State { position, updates, skipped, recipe: stored.state["recipe"].clone() })
+        let (skipped_in_a_row, recipe) =
+            (number("skipped_in_a_row")?, stored.state["recipe"].clone());
+        Ok(State { position, updates, skipped, skipped_in_a_row, recipe })
     }
 
     /// Names the first setting that is not what it was.

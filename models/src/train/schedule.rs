@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 /// How the rate falls after the warm-up. In BERT's shapes it rises in equal steps from zero, and the
-/// first step of all has the rate zero: it only moves the means of the optimizer.
+/// first step of all has the rate zero: it only moves the means of the optimizer. Without a warm-up the
+/// first step has the peak, in any shape.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ScheduleShape {
@@ -26,7 +27,7 @@ pub enum ScheduleShape {
 pub struct Schedule {
     /// The highest rate.
     pub peak: f32,
-    /// The steps of the warm-up.
+    /// The steps of the warm-up; with 0 there is none.
     pub warmup: u64,
     /// The steps of all of the training.
     pub total: u64,
@@ -82,6 +83,18 @@ mod tests {
         assert_eq!(rates(ScheduleShape::Google, 4), google);
         let constant = [0.0, 4.0, 8.0, 8.0, 8.0, 8.0, 8.0, 8.0, 8.0, 8.0];
         assert_eq!(rates(ScheduleShape::Constant, 2), constant);
+    }
+
+    #[test]
+    fn without_a_warm_up_the_first_step_has_the_peak() {
+        let linear = [8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0, 0.0];
+        assert_eq!(rates(ScheduleShape::Linear, 0), linear);
+        assert_eq!(rates(ScheduleShape::Google, 0), linear);
+        assert_eq!(rates(ScheduleShape::Constant, 0), [8.0; 10]);
+        assert_eq!(
+            rates(ScheduleShape::InverseSquareRoot, 0)[..4],
+            [8.0, 5.656_854, 4.618_802, 4.0]
+        );
     }
 
     #[test]

@@ -56,6 +56,42 @@ impl TrainerOptions {
     }
 }
 
+impl TrainerOptions {
+    /// Refuses what nothing is learnt with, or becomes no number.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let OptimizerOptions { adamw, max_norm } = self.optimizer;
+        let (peak, smoothing) = (self.schedule.peak, self.label_smoothing);
+        let mean = "a number from 0 to below 1";
+        let is_mean = |beta: f32| (0.0..1.0).contains(&beta);
+        let is_above_zero = |x: f32| x.is_finite() && x > 0.0;
+        let is_from_zero = |x: f32| x.is_finite() && x >= 0.0;
+        for (option, expected, found, is_right) in [
+            ("beta1", mean, adamw.beta1, is_mean(adamw.beta1)),
+            ("beta2", mean, adamw.beta2, is_mean(adamw.beta2)),
+            ("epsilon", "a number above 0", adamw.epsilon, is_above_zero(adamw.epsilon)),
+            (
+                "weight_decay",
+                "a number from 0",
+                adamw.weight_decay,
+                is_from_zero(adamw.weight_decay),
+            ),
+            ("max_norm", "a number above 0, or infinity", max_norm, max_norm > 0.0),
+            ("peak", "a number from 0", peak, is_from_zero(peak)),
+            (
+                "label_smoothing",
+                "a number from 0 to 1",
+                smoothing,
+                (0.0..=1.0).contains(&smoothing),
+            ),
+        ] {
+            if !is_right {
+                return Err(Error::InvalidOption { option, expected, found: found.to_string() });
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step<L> {
@@ -84,12 +120,19 @@ pub struct Trainer<M: Trained = Bert> {
     step: u64,
 }
 
-/// Batches of one step that have dropout of their own.
-const PASSES: u64 = 1 << 20;
+/// The most batches of a step: each has dropout of its own.
+pub(super) const PASSES: usize = 1 << 20;
 
 impl<M: Trained> Trainer<M> {
     /// Training of a model that was made of these parameters, to be trained.
+    ///
+    /// # Panics
+    /// If the options are such that nothing can be learnt with them: a mean's share or a label
+    /// smoothing out of its range, an ε that is not above zero, or what is no number. If the parameters
+    /// are another model's, at the first step.
+    #[track_caller]
     pub fn of(model: M, parameters: Parameters, options: TrainerOptions) -> Trainer<M> {
+        options.check().unwrap_or_else(|error| panic!("{error}"));
         let optimizer = Optimizer::new(options.optimizer, &parameters);
         Trainer::at(0, model, parameters, optimizer, options)
     }
@@ -165,10 +208,11 @@ impl<M: Trained> Trainer<M> {
         ) -> Result<(), Error>,
     ) -> Result<Step<L>, Error> {
         assert!(!batches.is_empty(), "a step of training takes a batch at least");
+        assert!(batches.len() <= PASSES, "{} batches, where a step has 2^20", batches.len());
         self.gradients.values_mut().par_chunks_mut(1 << 18).for_each(|part| part.fill(0.0));
         let mut loss = L::default();
         for (index, batch) in batches.iter().enumerate() {
-            let pass_number = self.step * PASSES + index as u64;
+            let pass_number = self.step * PASSES as u64 + index as u64;
             let dropouts = self.model.dropouts(self.options.seed, pass_number);
             let (tape, gradients) = (&mut self.tape, &mut self.gradients);
             pass(&self.model, batch, &dropouts, tape, gradients, &mut loss)?;
@@ -189,7 +233,8 @@ impl Trainer<Bert> {
     /// `arithmetic`, in f32 or bf16; parameters, their gradients and means are f32 in any case.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for an activation that there is not.
+    /// As [`Bert::trainable`]; [`Error::InvalidOption`] for options of which [`Trainer::of`] says that
+    /// nothing can be learnt with them.
     ///
     /// # Panics
     /// If the parameters are those of another model.
@@ -214,6 +259,7 @@ impl Trainer<Bert> {
         step: u64,
         options: TrainerOptions,
     ) -> Result<Trainer, Error> {
+        options.check()?;
         let bert = Bert::trainable(arithmetic, config, parts, &parameters)?;
         Ok(Trainer::at(step, bert, parameters, optimizer, options))
     }
@@ -230,7 +276,7 @@ impl Trainer<Bert> {
     /// If an id or a length of a batch is out of range. Then nothing has changed.
     ///
     /// # Panics
-    /// If there is no batch, a batch's targets do not fit it, or the model lacks a part.
+    /// If there is no batch or more than 2^20, a batch's targets do not fit it, or the model lacks a part.
     pub fn pretrain_step(
         &mut self,
         batches: &[PretrainingBatch],
@@ -304,7 +350,7 @@ impl Trainer<Transformer> {
     /// If an id or a length of a batch is out of range. Then nothing has changed.
     ///
     /// # Panics
-    /// If there is no batch.
+    /// If there is no batch or more than 2^20.
     pub fn translate_step<B>(&mut self, batches: &[B]) -> Result<Step<CrossEntropy>, Error>
     where
         for<'a> Pairs<'a>: From<&'a B>,
@@ -336,5 +382,101 @@ impl<'a> From<&'a PairBatch> for Pairs<'a> {
             inputs: Sentences { ids: &batch.target_input_ids, sequences: &batch.targets },
             outputs: &batch.target_output_ids,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::catch_unwind;
+
+    use ferrite_kernels::Level;
+
+    use super::*;
+    use crate::train::{initialize, initialize_transformer};
+    use crate::transformer::TransformerConfig;
+
+    fn config() -> BertConfig {
+        BertConfig {
+            vocab_size: 20,
+            hidden_size: 8,
+            num_hidden_layers: 1,
+            num_attention_heads: 2,
+            intermediate_size: 16,
+            max_position_embeddings: 8,
+            ..BertConfig::default()
+        }
+    }
+
+    fn trainer(config: BertConfig, options: TrainerOptions) -> Result<Trainer, Error> {
+        let parameters = initialize(&config, &Part::ALL, 1);
+        Trainer::new(Level::current(), config, &Part::ALL, parameters, options)
+    }
+
+    #[test]
+    fn options_that_nothing_is_learnt_with_are_errors() {
+        let options = TrainerOptions::new(1e-3, 10);
+        trainer(config(), options).unwrap();
+        let (nan, infinity) = (f32::NAN, f32::INFINITY);
+        type Set = fn(&mut TrainerOptions, f32);
+        let settings: [(&str, &[f32], Set); 7] = [
+            ("beta1", &[-0.1, 1.0, nan], |of, x| of.optimizer.adamw.beta1 = x),
+            ("beta2", &[-0.1, 1.0, nan], |of, x| of.optimizer.adamw.beta2 = x),
+            ("epsilon", &[0.0, -1e-8, nan, infinity], |of, x| of.optimizer.adamw.epsilon = x),
+            ("weight_decay", &[-0.1, nan, infinity], |of, x| of.optimizer.adamw.weight_decay = x),
+            ("max_norm", &[0.0, -1.0, nan], |of, x| of.optimizer.max_norm = x),
+            ("peak", &[-1.0, nan, infinity], |of, x| of.schedule.peak = x),
+            ("label_smoothing", &[-0.1, 1.1, nan], |of, x| of.label_smoothing = x),
+        ];
+        let transformer = TransformerConfig::tiny(20);
+        let parameters = initialize_transformer(&transformer, 1);
+        for (name, values, set) in settings {
+            for &value in values {
+                let mut other = options;
+                set(&mut other, value);
+                let error = trainer(config(), other).unwrap_err();
+                let Error::InvalidOption { option, .. } = error else { panic!("{name}: {error}") };
+                assert_eq!(option, name);
+                let model =
+                    Transformer::trainable(Level::current(), transformer.clone(), &parameters);
+                let (model, parameters) = (model.unwrap(), parameters.clone());
+                let made = catch_unwind(move || Trainer::of(model, parameters, other).steps());
+                assert!(made.is_err(), "{name} {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn models_that_cannot_be_trained_are_errors() {
+        let nan = f32::NAN;
+        type Set = fn(&mut BertConfig, f32);
+        let settings: [(&str, &[f32], Set); 5] = [
+            ("hidden_dropout_prob", &[1.0, nan, -0.1], |of, x| of.hidden_dropout_prob = x),
+            ("attention_probs_dropout_prob", &[1.0, nan, -0.1], |of, x| {
+                of.attention_probs_dropout_prob = x;
+            }),
+            ("classifier_dropout", &[1.0, nan, -0.1], |of, x| of.classifier_dropout = Some(x)),
+            ("layer_norm_eps", &[0.0, -1e-12, nan, f32::INFINITY], |of, x| of.layer_norm_eps = x),
+            ("initializer_range", &[-0.02, nan, f32::INFINITY], |of, x| of.initializer_range = x),
+        ];
+        for (name, values, set) in settings {
+            for &value in values {
+                let mut other = config();
+                set(&mut other, value);
+                let error = trainer(other, TrainerOptions::new(1e-3, 10)).unwrap_err();
+                let Error::InvalidValue { field, .. } = error else { panic!("{name}: {error}") };
+                assert_eq!(field, name, "{value}");
+            }
+        }
+        let config = TransformerConfig { layer_norm_eps: 0.0, ..TransformerConfig::tiny(20) };
+        let parameters = initialize_transformer(&config, 1);
+        let error = Transformer::trainable(Level::current(), config, &parameters).unwrap_err();
+        assert!(matches!(error, Error::InvalidValue { field: "layer_norm_eps", .. }), "{error}");
+    }
+
+    #[test]
+    #[should_panic(expected = "1048577 batches, where a step has 2^20")]
+    fn more_batches_than_have_dropout_of_their_own_are_refused() {
+        let mut trainer = trainer(config(), TrainerOptions::new(1e-3, 10)).unwrap();
+        let _ = trainer.step(&vec![(); PASSES + 1], |_, (), _, _, _, (): &mut ()| Ok(()));
     }
 }

@@ -119,6 +119,14 @@ impl EncoderLayer {
         self.feed_forward_norm.forward_sum(a.values(), x);
     }
 
+    /// Makes room in `cache` for what [`EncoderLayer::forward`] writes to it with these sequences.
+    pub(crate) fn reserve(&self, sequences: &Segments, cache: &mut EncoderLayerCache) {
+        let (rows, d_model) = (sequences.total(), self.attention.output.d_out());
+        cache.attended.resize(self.arithmetic(), rows, d_model);
+        self.attention.reserve(sequences, &mut cache.attention);
+        self.feed_forward.reserve(rows, &mut cache.feed_forward);
+    }
+
     /// The same with dropout D, keeping what [`EncoderLayer::backward`] will need:
     ///
     /// ```text

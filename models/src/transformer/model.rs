@@ -15,6 +15,7 @@ use super::parameters::TransformerOf;
 use super::{Decoder, Encoder, Pairs, Sentences, TransformerConfig};
 use crate::assembly::Assembly;
 use crate::checkpoint::{Checkpoint, LoadReport, Names, Wanted};
+use crate::config::invalid;
 use crate::error::Error;
 use crate::parameters::{Cut, Parameters, Shared};
 
@@ -113,10 +114,12 @@ impl Transformer {
         let path = Path::new("config.json");
         config.check(path)?;
         check_precision(&config, arithmetic, path)?;
+        if trained && config.layer_norm_eps == 0.0 {
+            invalid(path, "layer_norm_eps", "a number above 0", config.layer_norm_eps)?;
+        }
         let activation = config.activation(path)?;
-        assert_eq!(parameters.tensors(), config.tensors(), "tensors of the configuration");
         let assembly = Assembly { arithmetic, trained, epsilon: config.layer_norm_eps };
-        let of = TransformerOf::cut(&config, &mut parameters.cut());
+        let of = TransformerOf::cut(&config, &mut parameters.cut(config.list()));
         let embeddings = |table| TransformerEmbeddings {
             token: assembly.embedding(table),
             position: Embedding {

@@ -67,7 +67,8 @@ impl TransformerConfig {
         Parameters::of(self.list())
     }
 
-    fn list(&self) -> List {
+    /// The same as a walk lists them.
+    pub(super) fn list(&self) -> List {
         let mut list = List::default();
         TransformerOf::cut(self, &mut list);
         list
@@ -273,7 +274,7 @@ mod tests {
             ..TransformerConfig::default()
         };
         let mut parameters = config.zeros();
-        let mut all = TransformerOf::cut(&config, &mut parameters.cut_mut());
+        let mut all = TransformerOf::cut(&config, &mut parameters.cut_mut(config.list()));
         all.target.as_mut().unwrap().row_mut(6).fill(1.0);
         all.encoder[1].attention.qkv.weight.row_mut(6).fill(2.0);
         all.decoder[0].cross_attention.kv.bias[6..].fill(3.0);

@@ -73,7 +73,7 @@ impl Transformer {
     /// If they are of another model.
     #[track_caller]
     pub fn update(&mut self, parameters: &Parameters) {
-        let of = TransformerOf::cut(&self.config, &mut parameters.cut());
+        let of = TransformerOf::cut(&self.config, &mut parameters.cut(self.config.list()));
         let weight = of.generator_weight();
         let bias = match of.bias {
             Some(bias) => bias.row(0).to_vec(),
@@ -112,7 +112,7 @@ impl Transformer {
     ) -> Result<CrossEntropy, Error> {
         let pairs = pairs.into();
         self.check(pairs)?;
-        let of = TransformerOf::cut(&self.config, &mut gradients.cut_mut());
+        let of = TransformerOf::cut(&self.config, &mut gradients.cut_mut(self.config.list()));
         crew(|| {
             flush_denormals(|| {
                 self.forward_taped(pairs, dropouts, tape);

@@ -12,6 +12,7 @@ pub(crate) type Document = Vec<Sentence>;
 pub(crate) struct Flags {
     pub(crate) seed: u64,
     pub(crate) shard_documents: usize,
+    pub(crate) shard_bytes: usize,
     pub(crate) max_seq_length: usize,
     pub(crate) short_seq_prob: f64,
     pub(crate) masked_lm_prob: f64,
@@ -28,24 +29,40 @@ pub(crate) struct Instance {
     pub(crate) masked_lm_labels: Vec<String>,
 }
 
-/// All instances of one draw, in order, shard by shard.
+/// All instances of one draw, in order, shard by shard. `bytes` are those of each document's text.
 pub(crate) fn epoch(
     documents: &[Document],
+    bytes: &[usize],
     vocabulary: &[String],
     flags: &Flags,
     draw: u64,
 ) -> Vec<Vec<Instance>> {
-    let mut documents = documents.to_vec();
+    let mut documents: Vec<(Document, usize)> =
+        documents.iter().cloned().zip(bytes.iter().copied()).collect();
     Random::new(flags.seed, Purpose::Order, draw, 0).shuffle(&mut documents);
     let mut shards = 1;
     while shards * flags.shard_documents < documents.len() {
         shards += 1;
     }
-    let mut all = Vec::new();
+    let mut groups: Vec<Vec<Document>> = Vec::new();
     for shard in 0..shards {
         let (begin, end) =
             (shard * documents.len() / shards, (shard + 1) * documents.len() / shards);
-        let mut mine = documents[begin..end].to_vec();
+        let total: usize = documents[begin..end].iter().map(|(_, bytes)| bytes).sum();
+        let parts = total.div_ceil(flags.shard_bytes);
+        // A document is of the part in which its first byte is.
+        let (mut before, mut last) = (0, None);
+        for (document, bytes) in &documents[begin..end] {
+            let part = before * parts / total;
+            if last != Some(part) {
+                groups.push(Vec::new());
+            }
+            groups.last_mut().unwrap().push(document.clone());
+            (before, last) = (before + bytes, Some(part));
+        }
+    }
+    let mut all = Vec::new();
+    for (shard, mut mine) in groups.into_iter().enumerate() {
         mine.retain(|document| !document.is_empty());
         let mut random = Random::new(flags.seed, Purpose::Instances, draw, shard as u64);
         let mut instances = Vec::new();

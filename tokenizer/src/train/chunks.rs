@@ -20,18 +20,25 @@ pub(super) struct Chunks<R> {
     /// Where in the stream that begins.
     offset: u64,
     ended: bool,
+    /// Whether what is not UTF-8 is replaced.
+    lossy: bool,
 }
 
 impl<R: Read> Chunks<R> {
     pub(super) fn new(name: &str, reader: R) -> Self {
-        Self { reader, name: name.into(), rest: Vec::new(), offset: 0, ended: false }
+        Self { reader, name: name.into(), rest: Vec::new(), offset: 0, ended: false, lossy: false }
+    }
+
+    /// The same, but what is not UTF-8 becomes U+FFFD.
+    pub(super) fn lossy(name: &str, reader: R) -> Self {
+        Self { lossy: true, ..Self::new(name, reader) }
     }
 
     /// The next text; `None` at the end.
     ///
     /// # Errors
     ///
-    /// The reader's own, and bytes that are not UTF-8.
+    /// The reader's own, and bytes that are not UTF-8 unless they are replaced.
     pub(super) fn next(&mut self) -> Result<Option<String>, Error> {
         let mut bytes = std::mem::take(&mut self.rest);
         let end = loop {
@@ -64,6 +71,10 @@ impl<R: Read> Chunks<R> {
             Ok(text) => {
                 self.offset += text.len() as u64;
                 Ok(Some(text))
+            }
+            Err(error) if self.lossy => {
+                self.offset += error.as_bytes().len() as u64;
+                Ok(Some(String::from_utf8_lossy(error.as_bytes()).into_owned()))
             }
             Err(error) => {
                 let offset = self.offset + error.utf8_error().valid_up_to() as u64;

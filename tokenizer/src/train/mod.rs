@@ -210,7 +210,20 @@ impl WordPieceTrainer {
     /// or in another encoding, is no file to skip in silence. After an error, a part of the words
     /// before it has been counted.
     pub fn feed(&mut self, name: &str, reader: impl Read) -> Result<(), Error> {
-        let mut chunks = Chunks::new(name, reader);
+        self.feed_chunks(Chunks::new(name, reader))
+    }
+
+    /// The same, but what is not UTF-8 is read as U+FFFD, which is no part of any word: for corpora of
+    /// which it is known, and told, that some places are not text.
+    ///
+    /// # Errors
+    ///
+    /// The reader's own, as [`Error::Io`].
+    pub fn feed_lossy(&mut self, name: &str, reader: impl Read) -> Result<(), Error> {
+        self.feed_chunks(Chunks::lossy(name, reader))
+    }
+
+    fn feed_chunks(&mut self, mut chunks: Chunks<impl Read>) -> Result<(), Error> {
         loop {
             let mut texts = Vec::new();
             while texts.len() < BATCH

@@ -1,8 +1,8 @@
 //! A vocabulary that was made, and the files it is saved as.
 
 use std::fs::{self, File};
-use std::io::Write;
-use std::path::Path;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
@@ -15,8 +15,11 @@ use crate::error::Error;
 use crate::normalize::Dialect;
 use crate::tokenizer::{Tokenizer, VocabOptions};
 
-/// The files that [`Trained::save`] writes.
-pub const FILES: [&str; 3] = ["vocab.txt", "tokenizer.json", "tokenizer_config.json"];
+/// The files that [`Trained::save`] writes, in the order in which they come into their places:
+/// before the vocabulary what says how to read it, and last the file that readers take if it is
+/// there. Wherever that is cut off, [`Tokenizer::from_pretrained`] reads the old tokenizer, none, or
+/// the new one.
+pub const FILES: [&str; 3] = ["tokenizer_config.json", "vocab.txt", "tokenizer.json"];
 
 /// The longest input of a BERT as published.
 const MAX_LENGTH: u32 = 512;
@@ -113,32 +116,22 @@ impl Trained {
     }
 
     /// Writes [`FILES`] into a folder, which is made if it is not there: what `transformers`, the
-    /// `tokenizers` crate and [`Tokenizer::from_pretrained`] read. Each replaces a file of its
-    /// name in one step.
+    /// `tokenizers` crate and [`Tokenizer::from_pretrained`] read. They replace files of their names
+    /// once all of them are safe on the disk, each in one step, in the order of [`FILES`].
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], with the file.
+    /// [`Error::Io`], with the file. If one cannot be written, those that were there stay.
     pub fn save(&self, folder: impl AsRef<Path>) -> Result<(), Error> {
         let folder = folder.as_ref();
         fs::create_dir_all(folder).map_err(|source| Error::Io { path: folder.into(), source })?;
         let lines: String = self.tokens.iter().flat_map(|token| [token, "\n"]).collect();
-        let texts = [lines, self.tokenizer_json(), self.config_json()];
-        for (name, text) in FILES.iter().zip(texts) {
-            let path = folder.join(name);
-            let partial = folder.join(format!("{name}.partial"));
-            let write = || {
-                let mut file = File::create(&partial)?;
-                file.write_all(text.as_bytes())?;
-                file.sync_all()?;
-                fs::rename(&partial, &path)
-            };
-            write().map_err(|source| {
-                let _ = fs::remove_file(&partial);
-                Error::Io { path: path.clone(), source }
-            })?;
-        }
-        Ok(())
+        let texts = [self.config_json(), lines, self.tokenizer_json()];
+        let files = FILES.map(|name| (folder.join(name), folder.join(format!("{name}.partial"))));
+        replace(folder, &files, &texts).inspect_err(|_| {
+            // What is left of them is of no use; that it cannot be removed is not the error to tell.
+            files.iter().for_each(|(_, partial)| drop(fs::remove_file(partial)));
+        })
     }
 
     /// The text of `tokenizer.json`.
@@ -208,6 +201,33 @@ impl Trained {
         });
         serde_json::to_string_pretty(&config).expect("strings and numbers")
     }
+}
+
+/// Writes all texts aside, and then puts them in their places.
+fn replace(folder: &Path, files: &[(PathBuf, PathBuf)], texts: &[String]) -> Result<(), Error> {
+    let refused = |path: &Path| {
+        let path = path.to_owned();
+        |source| Error::Io { path, source }
+    };
+    for ((path, partial), text) in files.iter().zip(texts) {
+        let write = || {
+            let mut file = File::create(partial)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        };
+        write().map_err(refused(path))?;
+    }
+    for (path, partial) in files {
+        // The next name is not to arrive on the disk before this one has.
+        fs::rename(partial, path).and_then(|()| sync_names(folder)).map_err(refused(path))?;
+    }
+    Ok(())
+}
+
+/// Waits until the names in a folder have arrived on the disk.
+fn sync_names(folder: &Path) -> io::Result<()> {
+    // Elsewhere a folder cannot be opened, and its names need no such care.
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
 /// `tokenizer.json`, its keys in the order in which the `tokenizers` crate writes them.

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use ferrite_models::data::Corpus;
 use ferrite_models::train::{LargestBatch, Memory, RunOptions};
 
 use super::options::Options;
@@ -12,21 +13,24 @@ use crate::outcome::Failure;
 pub(super) fn tell_memory(
     options: &Options,
     run: &RunOptions,
+    corpus: &Corpus,
     console: &Console,
 ) -> Result<(), Failure> {
     let tokens = options.batch * options.max_length;
     let masked = options.batch * run.data.masking.max_predictions;
     let memory =
-        Memory::of_pretraining(&run.config, run.arithmetic, LargestBatch { tokens, masked });
+        Memory::of_pretraining(&run.config, run.arithmetic, LargestBatch { tokens, masked })
+            .with_data(run.data.memory(corpus));
     let giga = |bytes: u64| bytes as f64 / 1e9;
     console.note(format!(
         "{:.1} million parameters; {:.2} GB of memory: {:.2} for parameters and optimizer, {:.2} \
-         for the model, {:.2} for a batch of {tokens} tokens; products in {}",
+         for the model, {:.2} for a batch of {tokens} tokens, {:.2} for texts; products in {}",
         (memory.parameters / 16) as f64 / 1e6,
         giga(memory.total()),
         giga(memory.parameters),
         giga(memory.model),
         giga(memory.activations),
+        giga(memory.data),
         run.arithmetic
     ));
     match machine_memory() {

@@ -38,7 +38,7 @@ pub(crate) fn run(options: &Options, console: &Console) -> Result<Outcome, Failu
     let corpus = Arc::new(open_corpus(options, console)?);
     let tokenizer = Arc::new(tokenizer(options, config.max_position_embeddings, console)?);
     let run_options = options.run_options(config, &tokenizer);
-    tell_memory(options, &run_options, console)?;
+    tell_memory(options, &run_options, &corpus, console)?;
     let mut run = PretrainingRun::begin(folder, run_options, corpus, tokenizer).map_err(failure)?;
     for damaged in run.damaged() {
         console.note(format!("a checkpoint is damaged, and the one before is taken: {damaged}"));
@@ -89,18 +89,16 @@ fn train(
         }
         let record = match run.step() {
             Ok(record) => record,
-            // What was learnt is whole, though its text is not there any more.
-            Err(error @ RunError::Data(_)) => {
-                run.save().map_err(failure)?;
-                return Err(failure(error));
-            }
-            Err(error) => return Err(failure(error)),
+            Err(error) => return Err(save_and_fail(run, error)),
         };
         pace.add(&record);
         pace.show(&progress, &record, evaluation.as_ref());
         let is_last = record.step == total;
         if is_last || record.step % evaluate_every == 0 {
-            let now = run.evaluate().map_err(failure)?;
+            let now = match run.evaluate() {
+                Ok(now) => now,
+                Err(error) => return Err(save_and_fail(run, error)),
+            };
             progress.aside(|| console.note(line(&record, &now, total, &pace)));
             evaluation = Some(now);
         }
@@ -114,6 +112,17 @@ fn train(
     // A run that was complete when it was resumed; its picture may not be there yet.
     run.save().map_err(failure)?;
     run.evaluate().map(Some).map_err(failure)
+}
+
+/// An error of a step or of an evaluation. What was learnt is whole if only its text is not there any
+/// more, and is saved before that is told.
+fn save_and_fail(run: &mut PretrainingRun, error: RunError) -> Failure {
+    if matches!(error, RunError::Data(_))
+        && let Err(unsaved) = run.save()
+    {
+        return Failure::Other(format!("{error}; and what was learnt is not saved: {unsaved}"));
+    }
+    failure(error)
 }
 
 /// A flag that Ctrl-C raises; a second Ctrl-C ends the program at once.

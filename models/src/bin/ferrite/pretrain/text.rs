@@ -70,7 +70,8 @@ pub(super) fn tokenizer(
     let mut trainer = WordPieceTrainer::new(settings).map_err(Failure::other)?;
     for path in &options.files {
         let file = File::open(path).map_err(Failure::file(path))?;
-        trainer.feed(&path.display().to_string(), file).map_err(Failure::other)?;
+        // As the corpus reads it, which has told of what is not UTF-8.
+        trainer.feed_lossy(&path.display().to_string(), file).map_err(Failure::other)?;
     }
     let progress = console.download(Some(options.vocab_size as u64));
     let trained = trainer

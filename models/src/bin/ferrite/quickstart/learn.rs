@@ -181,11 +181,17 @@ pub(super) fn accuracy(bert: &Bert, examples: &[Encoded]) -> Result<f64, Error> 
         let hidden = bert.encode(&batch, &mut workspace)?;
         let scores = head.forward(bert.pool(&batch, hidden).expect("a pooler").view());
         for (row, &label) in labels.iter().enumerate() {
-            let best = scores.row(row).iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            right += usize::from(scores.row(row)[label as usize] == best);
+            right += usize::from(is_answer(scores.row(row), label as usize));
         }
     }
     Ok(right as f64 / examples.len() as f64)
+}
+
+/// Whether the label has a larger score than any other: a tie is no answer, and what is no number
+/// neither.
+fn is_answer(scores: &[f32], label: usize) -> bool {
+    (0..scores.len()).all(|other| other == label || scores[label] > scores[other])
+        && !scores[label].is_nan()
 }
 
 /// The likeliest tokens for the first `[MASK]` of a text, and their probabilities, the best first.
@@ -216,4 +222,20 @@ pub(super) fn guess(
     let word =
         |&id: &u32| (tokenizer.id_to_token(id).unwrap_or_default().to_owned(), score(id).exp());
     Ok(ids.iter().take(top).map(word).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_largest_score_is_an_answer() {
+        assert!(is_answer(&[1.0, 3.0, 2.0], 1) && is_answer(&[f32::NEG_INFINITY, -5.0], 1));
+        assert!(!is_answer(&[1.0, 3.0, 2.0], 2));
+        assert!(!is_answer(&[2.0, 2.0], 0) && !is_answer(&[2.0, 2.0], 1));
+        for label in 0..3 {
+            assert!(!is_answer(&[f32::NAN; 3], label), "{label}");
+            assert!(!is_answer(&[1.0, f32::NAN, 2.0], label), "{label}");
+        }
+    }
 }

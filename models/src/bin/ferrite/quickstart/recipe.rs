@@ -66,6 +66,7 @@ pub(super) fn data(seed: u64) -> PretrainingOptions {
         seed,
         held_out: 0.03,
         shard_documents: 256,
+        shard_bytes: 8 << 20,
         batch: BatchSize::Tokens(BATCH_TOKENS),
         instances: InstanceOptions { max_seq_length: LONGEST, short_seq_prob: 0.1 },
         masking: MaskingOptions { whole_words: true, ..MaskingOptions::default() },
