@@ -10,11 +10,13 @@ mod backward;
 mod head;
 mod operands;
 mod share;
+mod step;
 
 use std::ops::Range;
 
 use self::backward::{BackwardHeads, Gradients};
 use self::head::Heads;
+pub use self::step::{StepAttention, VisibleRows};
 use crate::dropout::Dropout;
 use crate::gemm::Unit;
 use crate::gemm::kernel::with_kernel;

@@ -6,8 +6,8 @@
 //! | theme | what |
 //! |---|---|
 //! | storage | [`Matrix`], the views [`Mat`] and [`MatMut`], [`Segments`] for packed batches; [`transpose`] |
-//! | products | [`matmul`] with [`PackedMatrix`] weights and an [`Epilogue`]; [`Attention`] |
-//! | rows | [`softmax`], [`log_softmax`], [`layer_norm`], [`add_layer_norm`], [`layer_norm_backward`], [`cross_entropy`], [`mean_rows`], [`max_rows`], [`column_sums`] |
+//! | products | [`matmul`] with [`PackedMatrix`] weights and an [`Epilogue`]; [`Attention`], [`StepAttention`] |
+//! | rows | [`softmax`], [`log_softmax`], [`log_sum_exp`], [`top_k`], [`layer_norm`], [`add_layer_norm`], [`layer_norm_backward`], [`cross_entropy`], [`mean_rows`], [`max_rows`], [`column_sums`] |
 //! | elements | [`Activation`], forward and backward; [`Dropout`]; [`AdamW`]; exp, tanh, erf, sums and scaling in [`elementwise`] |
 //! | tables | [`embedding_sum`], [`gather`], [`scatter_add`] |
 //! | threads | [`share_rows`]; products and attention share themselves out |
@@ -55,6 +55,7 @@ mod precision;
 mod rows;
 mod simd;
 mod softmax;
+mod top_k;
 mod transpose;
 
 pub mod elementwise;
@@ -65,7 +66,7 @@ pub mod testing;
 
 pub use activation::Activation;
 pub use adamw::AdamW;
-pub use attention::{Attention, AttentionScratch, Mask};
+pub use attention::{Attention, AttentionScratch, Mask, StepAttention, VisibleRows};
 pub use column_sums::column_sums;
 pub use cross_entropy::{CrossEntropy, IGNORED, cross_entropy, cross_entropy_loss};
 pub use denormals::flush_denormals;
@@ -80,4 +81,5 @@ pub use peak::{fma_peak, peak};
 pub use pool::{max_rows, mean_rows};
 pub use precision::{Arithmetic, Precision, UnknownPrecision};
 pub use softmax::{log_softmax, softmax};
+pub use top_k::{Ranked, log_sum_exp, top_k};
 pub use transpose::transpose;

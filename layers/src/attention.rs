@@ -1,6 +1,7 @@
 //! Multi-head attention.
 
 mod cross;
+mod step;
 
 pub use cross::{CrossAttention, CrossAttentionCache, CrossAttentionGradients};
 

@@ -210,9 +210,20 @@ impl TransformerEmbeddings {
     #[track_caller]
     pub fn forward(&self, ids: &[u32], sequences: &Segments, x: MatMut<'_>) {
         check_shapes(ids, sequences, x.shape(), self.d_model());
-        let places = places(sequences);
+        self.forward_at(ids, &places(sequences), x);
+    }
+
+    /// The same for tokens at these places of whatever sequences, one for each; x: (n, d_model),
+    /// overwritten.
+    ///
+    /// # Panics
+    /// If an id or a place is beyond its table, or the shapes do not fit.
+    #[track_caller]
+    pub fn forward_at(&self, ids: &[u32], places: &[u32], x: MatMut<'_>) {
+        assert_eq!(places.len(), ids.len(), "places of the tokens");
+        assert_eq!(x.shape(), (ids.len(), self.d_model()), "shape of the embedded tokens");
         self.token.check("token", ids);
-        self.position.check("position", &places);
+        self.position.check("position", places);
         share_rows(x, |first, x| {
             let range = first..first + x.rows();
             let token = self.token.lookup("token", &ids[range.clone()]);

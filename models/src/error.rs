@@ -218,6 +218,27 @@ pub enum Error {
         limit: usize,
     },
 
+    /// A setting of a search that makes no sense, or not for this model.
+    #[error("{option}: {expected} expected, {found} found")]
+    InvalidOption {
+        /// The setting.
+        option: &'static str,
+        /// What would be right.
+        expected: String,
+        /// What was asked for.
+        found: String,
+    },
+
+    /// Scores of which no token can be chosen: NaN or infinity among them, or nothing but minus
+    /// infinity. The weights, or the numbers they lead to, are out of range.
+    #[error("sequence {sequence}: the scores of its token {position} are no distribution")]
+    NoDistribution {
+        /// The sequence in its batch, from 0.
+        sequence: usize,
+        /// The place in the target, from 0.
+        position: usize,
+    },
+
     /// A vocabulary with ids beyond the embedding table.
     #[error("the vocabulary has {words} tokens, the embedding table only {rows} rows")]
     VocabularyTooLarge {

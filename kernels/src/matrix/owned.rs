@@ -104,6 +104,35 @@ impl<T: Element> Matrix<T> {
         self.cols = cols;
     }
 
+    /// Changes the number of rows, keeping those that are there and stay. New rows are unspecified
+    /// (old values, or zeros), never uninitialised. Memory is doubled when it does not suffice, so
+    /// that rows can be added one by one.
+    ///
+    /// ```
+    /// use ferrite_kernels::Matrix;
+    ///
+    /// let mut x = Matrix::from_fn(1, 2, |_, col| col as f32);
+    /// x.resize_rows(2);
+    /// x.row_mut(1).fill(5.0);
+    /// assert_eq!(x.as_slice(), [0.0, 1.0, 5.0, 5.0]);
+    /// ```
+    ///
+    /// # Panics
+    /// If the size in bytes overflows.
+    #[track_caller]
+    pub fn resize_rows(&mut self, rows: usize) {
+        let (kept, cols) = (self.rows.min(rows), self.cols);
+        let enough =
+            rows.checked_mul(cols * size_of::<T>()).is_some_and(|n| n <= self.storage.len());
+        if !enough {
+            let mut larger = Matrix::zeros(rows.max(2 * self.rows), cols);
+            let elements = kept * cols;
+            larger.as_mut_slice()[..elements].copy_from_slice(&self.as_slice()[..elements]);
+            *self = larger;
+        }
+        self.rows = rows;
+    }
+
     /// The number of rows.
     pub fn rows(&self) -> usize {
         self.rows
@@ -206,6 +235,25 @@ mod tests {
             assert_eq!(x.as_slice().as_ptr(), address);
             assert_eq!(x.as_slice().len(), rows * cols);
         }
+    }
+
+    #[test]
+    fn rows_are_kept_and_memory_grows_by_doubling() {
+        let mut x = Matrix::<f32>::zeros(0, 3);
+        let mut moves = 0;
+        for row in 0..1000 {
+            let before = x.as_slice().as_ptr();
+            x.resize_rows(row + 1);
+            moves += usize::from(x.as_slice().as_ptr() != before);
+            x.row_mut(row).fill(row as f32);
+        }
+        assert_eq!(x.shape(), (1000, 3));
+        assert!((0..1000).all(|row| x.row(row) == [row as f32; 3]));
+        assert!(moves <= 11, "{moves} times");
+        x.resize_rows(2);
+        assert_eq!(x.as_slice(), [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]);
+        x.resize_rows(3);
+        assert_eq!(x.row(1), [1.0; 3]);
     }
 
     #[test]

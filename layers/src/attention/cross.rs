@@ -28,7 +28,7 @@ pub struct CrossAttentionCache {
     pub q: Matrix<f32>,
     /// Concat(head_1 ... head_h), (n, d_model).
     pub context: Activations,
-    scratch: AttentionScratch,
+    pub(super) scratch: AttentionScratch,
 }
 
 /// The gradients of a [`CrossAttention`]'s parameters, to which a backward pass adds.

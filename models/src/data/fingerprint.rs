@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// with one hash. Written as 16 hexadecimal digits, also in JSON, where many programs round large
 /// numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Fingerprint(pub(super) u64);
+pub struct Fingerprint(pub(crate) u64);
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -53,11 +53,11 @@ impl<'de> Deserialize<'de> for Fingerprint {
 /// FNV-1a with 64 bits (Fowler, Noll, Vo): each byte is added by exclusive or, then all is
 /// multiplied by a prime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Hasher(u64);
+pub(crate) struct Hasher(u64);
 
 impl Hasher {
     /// Of nothing.
-    pub(super) fn new() -> Hasher {
+    pub(crate) fn new() -> Hasher {
         Hasher(0xcbf2_9ce4_8422_2325)
     }
 
@@ -67,7 +67,7 @@ impl Hasher {
         }
     }
 
-    pub(super) fn number(&mut self, number: u64) {
+    pub(crate) fn number(&mut self, number: u64) {
         self.bytes(&number.to_le_bytes());
     }
 
@@ -77,7 +77,7 @@ impl Hasher {
         self.bytes(text.as_bytes());
     }
 
-    pub(super) fn finish(self) -> Fingerprint {
+    pub(crate) fn finish(self) -> Fingerprint {
         Fingerprint(self.0)
     }
 }

@@ -70,6 +70,7 @@ pub use batches::{BatchSize, Position, PretrainingBatch, PretrainingBatches, Pre
 pub use corpus::{Corpus, CorpusOptions, CorpusReport, DocumentRule, Split};
 pub use encoded_pairs::EncodedPairs;
 pub use error::DataError;
+pub(crate) use fingerprint::Hasher;
 pub use fingerprint::{Fingerprint, InvalidFingerprint};
 pub use instances::{Instance, InstanceOptions, Pairing, TokenizedDocument};
 pub use masking::{Masked, Masker, Masking, MaskingOptions};

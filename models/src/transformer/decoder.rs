@@ -1,11 +1,12 @@
 //! The decoder: a stack of layers.
 
 use ferrite_kernels::{Activations, Matrix, Segments};
-use ferrite_layers::{Activation, FeedForwardCache, LayerNorm};
+use ferrite_layers::{Activation, CrossAttention, FeedForwardCache, LayerNorm};
 
 use super::decoder_layer::{DecoderLayer, DecoderLayerCache, DecoderLayerTape, Memory};
 use super::encoder_layer::LayerScratch;
 use super::parameters::DecoderLayerOf;
+use super::past::{LayerPast, Past, Visible};
 use super::pre_norm_decoder_layer::PreNormDecoderLayer;
 use super::{Dropouts, TransformerConfig};
 use crate::assembly::{Assembly, update_norm};
@@ -29,6 +30,16 @@ pub enum DecoderBlock {
     PostNorm(DecoderLayer),
     /// Normalises first.
     PreNorm(PreNormDecoderLayer),
+}
+
+impl DecoderBlock {
+    /// The sub-layer that reads the encoder's output.
+    pub fn cross_attention(&self) -> &CrossAttention {
+        match self {
+            DecoderBlock::PostNorm(layer) => &layer.cross_attention,
+            DecoderBlock::PreNorm(layer) => &layer.cross_attention,
+        }
+    }
 }
 
 /// What the backward pass of the decoder needs of the forward pass.
@@ -90,6 +101,58 @@ impl Decoder {
             }
         }
         final_norm(self.norm.as_ref(), &mut cache.output, x);
+    }
+
+    /// A past without prefixes for these sentences: keys and values of the memory, once for all steps.
+    pub fn begin(&self, memory: &Activations, past: &mut Past) {
+        past.layers.resize_with(self.layers.len(), LayerPast::default);
+        for (layer, past) in self.layers.iter().zip(&mut past.layers) {
+            past.prefixes.resize(0, 2 * memory.cols());
+            layer.cross_attention().keys_and_values(memory, &mut past.memory);
+        }
+    }
+
+    /// [`Decoder::forward`] at the last position of each of n prefixes; x: (n, d_model), in place. To
+    /// the past that [`Decoder::begin`] has begun, n rows are added, one for each of the positions.
+    pub fn step(
+        &self,
+        x: &mut Activations,
+        visible: Visible<'_>,
+        past: &mut Past,
+        cache: &mut DecoderLayerCache,
+    ) {
+        for (layer, past) in self.layers.iter().zip(&mut past.layers) {
+            match layer {
+                DecoderBlock::PostNorm(layer) => layer.step(x, visible, past, cache),
+                DecoderBlock::PreNorm(layer) => layer.step(x, visible, past, cache),
+            }
+        }
+        final_norm(self.norm.as_ref(), &mut cache.output, x);
+    }
+
+    /// How much of each place of the memory each position takes in layer `layer`: for each sequence a
+    /// matrix of shape (h * its length, the length of its memory), the heads one below the other. x as
+    /// for [`Decoder::forward`]; it becomes what leaves that layer.
+    ///
+    /// # Panics
+    /// If there is no such layer.
+    #[track_caller]
+    pub fn cross_attention_maps(
+        &self,
+        layer: usize,
+        x: &mut Activations,
+        sequences: &Segments,
+        memory: Memory<'_>,
+        cache: &mut DecoderLayerCache,
+    ) -> Vec<Matrix<f32>> {
+        for block in &self.layers[..=layer] {
+            match block {
+                DecoderBlock::PostNorm(layer) => layer.forward(x, sequences, memory, cache),
+                DecoderBlock::PreNorm(layer) => layer.forward(x, sequences, memory, cache),
+            }
+        }
+        let (kv, cache) = (cache.kv.view(), &mut cache.cross_attention);
+        self.layers[layer].cross_attention().maps(sequences, kv, memory.sequences, cache)
     }
 
     /// The same with dropout, keeping what [`Decoder::backward`] will need.

@@ -8,6 +8,7 @@ use ferrite_layers::{
 
 use super::encoder_layer::LayerScratch;
 use super::parameters::{CrossAttentionOf, DecoderLayerGradients, DecoderLayerOf};
+use super::past::{LayerPast, Visible};
 use crate::assembly::{
     Assembly, update_attention, update_feed_forward, update_linear, update_norm,
 };
@@ -142,6 +143,29 @@ impl DecoderLayer {
         self.self_attention_norm.forward_sum(x.values(), a);
         let out = b.values_mut();
         self.cross_attention.forward(&*a, sequences, kv, memories, cross_attention, out);
+        self.cross_attention_norm.forward_sum(a.values(), b);
+        self.feed_forward.forward(&*b, feed_forward, x.values_mut());
+        self.feed_forward_norm.forward_sum(b.values(), x);
+    }
+
+    /// The same at the last position of each of n prefixes, whose positions before are in `past`:
+    /// x, (n, d_model), in place.
+    pub fn step(
+        &self,
+        x: &mut Activations,
+        visible: Visible<'_>,
+        past: &mut LayerPast,
+        cache: &mut DecoderLayerCache,
+    ) {
+        let DecoderLayerCache { self_attention, cross_attention, feed_forward, .. } = cache;
+        let (a, b) = (&mut cache.attended, &mut cache.informed);
+        a.resize(self.arithmetic(), x.rows(), x.cols());
+        b.resize(self.arithmetic(), x.rows(), x.cols());
+        let (prefixes, kv) = (&mut past.prefixes, &past.memory);
+
+        self.self_attention.step(&*x, prefixes, visible.prefixes, self_attention, a.values_mut());
+        self.self_attention_norm.forward_sum(x.values(), a);
+        self.cross_attention.step(&*a, kv, visible.memories, cross_attention, b.values_mut());
         self.cross_attention_norm.forward_sum(a.values(), b);
         self.feed_forward.forward(&*b, feed_forward, x.values_mut());
         self.feed_forward_norm.forward_sum(b.values(), x);

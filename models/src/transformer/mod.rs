@@ -16,6 +16,7 @@
 
 mod batch;
 mod config;
+mod decode;
 mod decoder;
 mod decoder_layer;
 mod dropout;
@@ -23,6 +24,7 @@ mod encoder;
 mod encoder_layer;
 mod model;
 mod parameters;
+mod past;
 mod pre_norm_decoder_layer;
 mod pre_norm_encoder_layer;
 mod torch;
@@ -30,6 +32,7 @@ mod training;
 
 pub use batch::{Batch, Pairs, Sentences};
 pub use config::TransformerConfig;
+pub use decode::{DecodeOptions, DecodeWorkspace, Hypothesis, LengthPenalty, MaxLength, Search};
 pub use decoder::{Decoder, DecoderBlock};
 pub use decoder_layer::{
     DecoderLayer, DecoderLayerCache, DecoderLayerDropouts, DecoderLayerTape, Memory,
@@ -42,6 +45,7 @@ pub use encoder_layer::{
 pub use model::{Transformer, Workspace};
 pub(crate) use parameters::EncoderLayerOf;
 pub use parameters::{DecoderLayerGradients, EncoderLayerGradients};
+pub use past::{LayerPast, Past, Visible};
 pub use pre_norm_decoder_layer::PreNormDecoderLayer;
 pub use pre_norm_encoder_layer::PreNormEncoderLayer;
 pub use torch::TorchNames;

@@ -52,11 +52,11 @@ pub struct Transformer {
 /// no further.
 #[derive(Clone, Debug, Default)]
 pub struct Workspace {
-    memory: Activations,
-    hidden: Activations,
+    pub(super) memory: Activations,
+    pub(super) hidden: Activations,
     encoder: EncoderLayerCache,
-    decoder: DecoderLayerCache,
-    logits: Matrix<f32>,
+    pub(super) decoder: DecoderLayerCache,
+    pub(super) logits: Matrix<f32>,
 }
 
 /// The rows whose logits are there at once: those of all would be the largest matrix of all.
@@ -230,6 +230,36 @@ impl Transformer {
         Ok(workspace.logits.view())
     }
 
+    /// How much of each source token the decoder takes for each of the target, in one of its layers:
+    /// for each pair a matrix of shape (h * target tokens, source tokens), the heads one below the
+    /// other. What it should say is not looked at: rows belong to the places where it says it.
+    ///
+    /// # Errors
+    /// As [`Transformer::encode`].
+    ///
+    /// # Panics
+    /// As there, and if there is no such layer.
+    #[track_caller]
+    pub fn attention_maps<'a>(
+        &self,
+        pairs: impl Into<Pairs<'a>>,
+        layer: usize,
+        workspace: &mut Workspace,
+    ) -> Result<Vec<Matrix<f32>>, Error> {
+        let pairs = pairs.into();
+        self.check(pairs)?;
+        let run = || {
+            let Pairs { source, inputs, .. } = pairs;
+            self.run_encoder(source, workspace);
+            let Workspace { memory, hidden, decoder, .. } = workspace;
+            self.embed(self.target_embeddings(), inputs, hidden);
+            hidden.convert();
+            let memory = Memory { hidden: memory, sequences: source.sequences };
+            self.decoder.cross_attention_maps(layer, hidden, inputs.sequences, memory, decoder)
+        };
+        Ok(crew(|| flush_denormals(run)))
+    }
+
     /// The loss of a batch without dropout and gradients: see [`Transformer::gradients`]. What
     /// perplexity is computed of is the loss without label smoothing.
     ///
@@ -276,7 +306,7 @@ impl Transformer {
         self.decoder.forward(hidden, inputs.sequences, memory, decoder);
     }
 
-    fn run_encoder(&self, source: Sentences<'_>, workspace: &mut Workspace) {
+    pub(super) fn run_encoder(&self, source: Sentences<'_>, workspace: &mut Workspace) {
         let Workspace { memory, encoder, .. } = workspace;
         self.embed(&self.source, source, memory);
         memory.convert();
@@ -306,7 +336,7 @@ impl Transformer {
     }
 
     #[track_caller]
-    fn check_source(&self, source: Sentences<'_>) -> Result<(), Error> {
+    pub(super) fn check_source(&self, source: Sentences<'_>) -> Result<(), Error> {
         self.check_sentences("source token", source, self.config.vocab_size)
     }
 

@@ -9,6 +9,7 @@ use ferrite_layers::{
 use super::decoder_layer::{DecoderLayerCache, DecoderLayerDropouts, DecoderLayerTape, Memory};
 use super::encoder_layer::LayerScratch;
 use super::parameters::{CrossAttentionOf, DecoderLayerGradients, DecoderLayerOf};
+use super::past::{LayerPast, Visible};
 use crate::assembly::{
     Assembly, update_attention, update_feed_forward, update_linear, update_norm,
 };
@@ -89,6 +90,32 @@ impl PreNormDecoderLayer {
         self.cross_attention_norm.forward_from(x.values(), h);
         let out = y.view_mut();
         self.cross_attention.forward(&*h, sequences, kv, memories, cross_attention, out);
+        drop_and_add(level, None, y.view(), x.values_mut());
+        self.feed_forward_norm.forward_from(x.values(), h);
+        self.feed_forward.forward(&*h, feed_forward, y.view_mut());
+        drop_and_add(level, None, y.view(), x.values_mut());
+    }
+
+    /// The same at the last position of each of n prefixes, whose positions before are in `past`:
+    /// x, (n, d_model), in place.
+    pub fn step(
+        &self,
+        x: &mut Activations,
+        visible: Visible<'_>,
+        past: &mut LayerPast,
+        cache: &mut DecoderLayerCache,
+    ) {
+        let DecoderLayerCache { self_attention, cross_attention, feed_forward, .. } = cache;
+        let (h, y, level) = (&mut cache.attended, &mut cache.output, self.arithmetic().level());
+        h.resize(self.arithmetic(), x.rows(), x.cols());
+        y.resize(x.rows(), x.cols());
+        let (prefixes, kv) = (&mut past.prefixes, &past.memory);
+
+        self.self_attention_norm.forward_from(x.values(), h);
+        self.self_attention.step(&*h, prefixes, visible.prefixes, self_attention, y.view_mut());
+        drop_and_add(level, None, y.view(), x.values_mut());
+        self.cross_attention_norm.forward_from(x.values(), h);
+        self.cross_attention.step(&*h, kv, visible.memories, cross_attention, y.view_mut());
         drop_and_add(level, None, y.view(), x.values_mut());
         self.feed_forward_norm.forward_from(x.values(), h);
         self.feed_forward.forward(&*h, feed_forward, y.view_mut());
