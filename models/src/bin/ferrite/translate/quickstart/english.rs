@@ -1,14 +1,42 @@
 //! Numbers, dates and times of day in English words, as they are read out in Britain.
 
 const ONES: [&str; 20] = [
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
-    "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
 ];
 const TENS: [&str; 10] =
     ["", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"];
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
-    "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
 
 /// A number below a million: "forty-two thousand and seven".
@@ -98,10 +126,7 @@ mod tests {
             (2100, "two thousand one hundred"),
             (30_030, "thirty thousand and thirty"),
             (421_305, "four hundred and twenty-one thousand three hundred and five"),
-            (
-                999_999,
-                "nine hundred and ninety-nine thousand nine hundred and ninety-nine",
-            ),
+            (999_999, "nine hundred and ninety-nine thousand nine hundred and ninety-nine"),
         ] {
             assert_eq!(cardinal(n), words);
         }

@@ -4,15 +4,43 @@
 //! "forty-two thousand and seven" is "zweiundvierzigtausendsieben".
 
 const ONES: [&str; 20] = [
-    "null", "eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun", "zehn", "elf",
-    "zwölf", "dreizehn", "vierzehn", "fünfzehn", "sechzehn", "siebzehn", "achtzehn", "neunzehn",
+    "null",
+    "eins",
+    "zwei",
+    "drei",
+    "vier",
+    "fünf",
+    "sechs",
+    "sieben",
+    "acht",
+    "neun",
+    "zehn",
+    "elf",
+    "zwölf",
+    "dreizehn",
+    "vierzehn",
+    "fünfzehn",
+    "sechzehn",
+    "siebzehn",
+    "achtzehn",
+    "neunzehn",
 ];
 const TENS: [&str; 10] = [
     "", "", "zwanzig", "dreißig", "vierzig", "fünfzig", "sechzig", "siebzig", "achtzig", "neunzig",
 ];
 const MONTHS: [&str; 12] = [
-    "Januar", "Februar", "März", "April", "Mai", "Juni", "Juli", "August", "September", "Oktober",
-    "November", "Dezember",
+    "Januar",
+    "Februar",
+    "März",
+    "April",
+    "Mai",
+    "Juni",
+    "Juli",
+    "August",
+    "September",
+    "Oktober",
+    "November",
+    "Dezember",
 ];
 
 /// A number below a million by itself: "einhunderteins".
@@ -120,7 +148,8 @@ mod tests {
              zweitausendeins, zweitausendsechsundzwanzig"
         );
         assert_eq!(day(23, 3), "dreiundzwanzigsten März");
-        let times = [(1, 0), (3, 5), (3, 15), (3, 25), (3, 30), (3, 35), (3, 45), (12, 50), (1, 10)];
+        let times =
+            [(1, 0), (3, 5), (3, 15), (3, 25), (3, 30), (3, 35), (3, 45), (12, 50), (1, 10)];
         assert_eq!(
             times.map(|(hour, minute)| time(hour, minute)).join(", "),
             "ein Uhr, fünf nach drei, Viertel nach drei, fünf vor halb vier, halb vier, fünf nach \

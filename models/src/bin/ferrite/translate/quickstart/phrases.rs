@@ -82,7 +82,7 @@ const FRAMES: [Frame; 15] = [
     (Content::Things, "She has drawn {}.", "Sie hat {} gezeichnet."),
     (Content::Things, "I can see {} from here.", "Von hier aus sehe ich {}."),
     (Content::Weekday, "The concert is on {}.", "Das Konzert ist am {}."),
-    (Content::Weekday, "On {} we stay at home.", "Am {} bleiben wir zu Hause."),
+    (Content::Weekday, "On {}, we stay at home.", "Am {}, bleiben wir zu Hause."),
     (Content::Date, "She was born on {}.", "Sie wurde am {} geboren."),
     (Content::Date, "On {} it was snowing.", "Am {} schneite es."),
     (Content::Year, "The bridge was built in {}.", "Die Brücke wurde {} gebaut."),
