@@ -25,6 +25,8 @@ pub enum Purpose {
     Stories,
     /// The order of pairs of texts: stream 0 that of the pairs, then one a window for its batches.
     Pairs,
+    /// Sentences and their translations that are made up.
+    Phrases,
     /// The tokens of translations that are drawn: one draw a sentence, one stream a translation.
     Tokens,
 }
@@ -40,6 +42,7 @@ impl Purpose {
             Purpose::Weights => 5,
             Purpose::Stories => 6,
             Purpose::Pairs => 7,
+            Purpose::Phrases => 9,
             Purpose::Tokens => 8,
         }
     }

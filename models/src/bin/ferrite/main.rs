@@ -8,7 +8,7 @@
 //! input      where the texts come from, read ahead within bounds
 //! lines      bytes -> lines -> texts
 //! stream     texts -> batches -> results, in order
-//! embed similarity fill_mask tokenize vocab pretrain quickstart inspect    the verbs
+//! embed similarity fill_mask tokenize vocab pretrain quickstart translate inspect    the verbs
 //! ```
 #![forbid(unsafe_code)]
 #![allow(
@@ -55,6 +55,7 @@ mod quickstart;
 mod similarity;
 mod stream;
 mod tokenize;
+mod translate;
 mod vocab;
 
 use std::num::NonZero;
@@ -91,6 +92,7 @@ enum Verb {
     Vocab(vocab::Options),
     Pretrain(Box<pretrain::Options>),
     Quickstart(quickstart::Options),
+    Translate(translate::Options),
     Inspect(inspect::Options),
 }
 
@@ -123,6 +125,7 @@ fn run(verb: Verb, threads: Option<NonZero<u16>>, console: &Console) -> Result<O
         Verb::Vocab(options) => vocab::run(options, console),
         Verb::Pretrain(options) => pretrain::run(&options, console),
         Verb::Quickstart(options) => quickstart::run(options, console),
+        Verb::Translate(options) => translate::run(options, console),
         Verb::Inspect(options) => inspect::run(options, console),
     }
 }
