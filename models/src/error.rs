@@ -198,7 +198,7 @@ pub enum Error {
         /// Its name.
         option: &'static str,
         /// What would be right.
-        expected: &'static str,
+        expected: String,
         /// What was asked for.
         found: String,
     },
@@ -227,17 +227,6 @@ pub enum Error {
         tokens: usize,
         /// The longest that can be.
         limit: usize,
-    },
-
-    /// A setting of a search that makes no sense, or not for this model.
-    #[error("{option}: {expected} expected, {found} found")]
-    InvalidOption {
-        /// The setting.
-        option: &'static str,
-        /// What would be right.
-        expected: String,
-        /// What was asked for.
-        found: String,
     },
 
     /// Scores of which no token can be chosen: NaN or infinity among them, or nothing but minus

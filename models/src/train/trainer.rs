@@ -85,7 +85,11 @@ impl TrainerOptions {
             ),
         ] {
             if !is_right {
-                return Err(Error::InvalidOption { option, expected, found: found.to_string() });
+                return Err(Error::InvalidOption {
+                    option,
+                    expected: expected.to_owned(),
+                    found: found.to_string(),
+                });
             }
         }
         Ok(())

@@ -185,8 +185,8 @@ mod tests {
             assert!(before.is_none_or(|before| before == german), "{english}");
             assert!(!english.contains(['{', '}']) && !german.contains(['{', '}']), "{german}");
         }
-        // Most of them are different ones.
-        assert!(translations.len() > 14_000, "{}", translations.len());
+        // Half of them and more are different ones.
+        assert!(translations.len() > 10_000, "{}", translations.len());
     }
 
     #[test]

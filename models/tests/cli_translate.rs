@@ -1,0 +1,118 @@
+//! `ferrite translate`: the quickstart's translator, and what it makes of texts.
+#![cfg(feature = "cli")]
+
+mod cli_common;
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use cli_common::{ferrite, run_command};
+use serde_json::Value;
+
+fn said(run: &Output) -> String {
+    String::from_utf8_lossy(&run.stderr).into_owned()
+}
+
+fn quickstart(out: &Path, steps: Option<&str>) -> Output {
+    let mut command = ferrite(&["translate", "quickstart", "--format", "jsonl", "--out"]);
+    command.arg(out);
+    if let Some(steps) = steps {
+        command.args(["--steps", steps]);
+    }
+    command.output().unwrap()
+}
+
+/// The whole of it, to the quality that README promises. As with the other quickstart,
+/// `FERRITE_TEST_TRANSLATE` may name the folder of a run that is done:
+/// `ferrite translate quickstart --out FOLDER --format jsonl > FOLDER.jsonl`.
+#[test]
+fn a_small_transformer_learns_numbers_and_dates() {
+    let own = tempfile::tempdir().unwrap();
+    let (out, report) = match std::env::var_os("FERRITE_TEST_TRANSLATE") {
+        Some(folder) => {
+            let out = PathBuf::from(folder);
+            (out.clone(), std::fs::read(out.with_extension("jsonl")).unwrap())
+        }
+        None => {
+            let out = own.path().join("numbers");
+            let run = quickstart(&out, None);
+            assert_eq!(run.status.code(), Some(0), "{}", said(&run));
+            (out, run.stdout)
+        }
+    };
+    let report: Value = serde_json::from_slice(&report).unwrap();
+    let number = |name: &str| report[name].as_f64().unwrap();
+    assert_eq!(number("unseen"), 1000.0);
+    assert!(number("right") >= 980.0, "{report}");
+    assert!(number("bleu") >= 98.0, "{report}");
+
+    // What is translated from stdin is what was reported.
+    let test = std::fs::read_to_string(out.join("test.tsv")).unwrap();
+    let pairs: Vec<(&str, &str)> =
+        test.lines().map(|line| line.split_once('\t').unwrap()).collect();
+    let mut english = String::new();
+    pairs.iter().for_each(|(source, _)| english.extend([source, "\n"]));
+    let model = out.to_str().unwrap();
+    let run =
+        run_command(&mut ferrite(&["translate", "run", "--model", model]), english.as_bytes());
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    let right = run.out.lines().zip(&pairs).filter(|(found, (_, german))| found == german).count();
+    assert_eq!(right as f64, number("right"));
+    assert!(std::fs::read_to_string(out.join("attention.svg")).unwrap().contains("Februar"));
+}
+
+/// Of a model that has learnt next to nothing.
+#[test]
+fn translations_come_line_by_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("numbers");
+    let run = quickstart(&out, Some("2"));
+    assert_eq!(run.status.code(), Some(0), "{}", said(&run));
+    let again = quickstart(&out, Some("2"));
+    assert_eq!(again.status.code(), Some(1));
+    assert!(said(&again).contains("--overwrite"), "{}", said(&again));
+
+    let model = out.to_str().unwrap();
+    let translate = |more: &[&str], input: &[u8]| {
+        let arguments = [&["translate", "run", "--model", model], more].concat();
+        run_command(&mut ferrite(&arguments), input)
+    };
+    // A long line and one that is no text cost only themselves.
+    let long = "one ".repeat(200);
+    let input = [b"one\n\nbad \xff\n".as_slice(), long.as_bytes(), b"\ntwo\n"].concat();
+    let run = translate(&["--n-best", "2", "--format", "jsonl"], &input);
+    assert_eq!(run.code, Some(3), "{}", run.err);
+    let lines: Vec<Value> =
+        run.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 5);
+    for index in [0, 4] {
+        let found = lines[index]["translations"].as_array().unwrap();
+        assert_eq!(found.len(), 2, "{}", lines[index]);
+        let [first, second] = [0, 1].map(|rank: usize| found[rank]["score"].as_f64().unwrap());
+        assert!(first >= second && first <= 0.0, "{first} {second}");
+    }
+    assert!(lines[2]["error"].is_string() && lines[3]["error"].is_string(), "{}", run.out);
+    assert!(run.err.contains("line 4"), "{}", run.err);
+    // Alone or with others, the same.
+    let alone = translate(&["--n-best", "2", "--format", "jsonl"], b"two\n");
+    assert_eq!(alone.out.trim(), run.out.lines().last().unwrap());
+
+    let run = translate(&["--n-best", "3"], b"one\ntwo\n");
+    assert_eq!((run.code, run.out.lines().count()), (Some(0), 6), "{}", run.err);
+    let sample = ["--sample", "--n-best", "2", "--top-k", "5", "--seed"];
+    let draw = |seed| translate(&[&sample[..], &[seed]].concat(), b"one\n").out;
+    assert_eq!(draw("1"), draw("1"));
+    assert_ne!(draw("1"), draw("2"));
+    for wrong in [
+        &["--beam", "2", "--n-best", "3"][..],
+        &["--alpha", "-1"],
+        &["--sample", "--temperature", "0"],
+        &["--top-k", "3"],
+    ] {
+        let run = translate(wrong, b"one\n");
+        assert_eq!((run.code, run.out.as_str()), (Some(2), ""), "{wrong:?}: {}", run.err);
+    }
+    let nowhere =
+        ferrite(&["translate", "run", "--model", "nowhere/at-all", "x"]).output().unwrap();
+    assert_eq!(nowhere.status.code(), Some(4));
+}
