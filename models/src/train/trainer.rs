@@ -477,6 +477,6 @@ mod tests {
     #[should_panic(expected = "1048577 batches, where a step has 2^20")]
     fn more_batches_than_have_dropout_of_their_own_are_refused() {
         let mut trainer = trainer(config(), TrainerOptions::new(1e-3, 10)).unwrap();
-        let _ = trainer.step(&vec![(); PASSES + 1], |_, (), _, _, _, (): &mut ()| Ok(()));
+        let _ = trainer.step(&[(); PASSES + 1], |_, (), _, _, _, (): &mut ()| Ok(()));
     }
 }
