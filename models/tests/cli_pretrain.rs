@@ -286,7 +286,7 @@ fn a_full_disk_costs_no_checkpoint() {
     // In the middle of the log, before there is a checkpoint; and with nothing at all.
     let late = setting.path("late");
     let command = setting.command(&late, &["--save-every", "1000"]);
-    assert_eq!(run_short_of_room(&command, 0), "vocab.txt");
+    assert_eq!(run_short_of_room(&command, 0), "tokenizer_config.json");
     assert_eq!(run_short_of_room(&command, 20), "log.jsonl");
     assert!(fs::metadata(late.join("log.jsonl")).unwrap().len() > 9_000);
     let run = setting.run(&late, &[]).code(0);
