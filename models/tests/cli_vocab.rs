@@ -110,7 +110,7 @@ fn a_tokenizer_is_replaced_only_if_asked_for() {
     train(&out, &[], "first first").code(0);
     let before = contents(&out);
     let run = train(&out, &[], "second second").code(1);
-    assert!(run.err.contains("vocab.txt is already there (--overwrite"), "{}", run.err);
+    assert!(run.err.contains("tokenizer_config.json is already there (--overwrite"), "{}", run.err);
     assert_eq!(contents(&out), before);
     train(&out, &["--overwrite"], "second second").code(0);
     assert!(Tokenizer::from_pretrained(&out).unwrap().token_to_id("second").is_some());
