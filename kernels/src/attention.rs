@@ -194,18 +194,10 @@ impl Attention<'_> {
     #[track_caller]
     fn check(&self) {
         let Attention { q, k, v, heads, queries, keys, .. } = *self;
-        assert_eq!(q.cols(), k.cols(), "columns of the queries and of the keys");
-        assert_eq!(k.rows(), v.rows(), "rows of the keys and of the values");
+        check_operands(q, k, v, heads);
         assert_eq!(queries.total(), q.rows(), "rows of the queries and of their sequences");
         assert_eq!(keys.total(), k.rows(), "rows of the keys and of their sequences");
         assert_eq!(queries.len(), keys.len(), "sequences of queries and of keys");
-        let divides = |cols: usize| cols.is_multiple_of(heads);
-        assert!(
-            divides(q.cols()) && divides(v.cols()),
-            "{heads} heads share {} columns of queries and {} of values",
-            q.cols(),
-            v.cols()
-        );
     }
 
     /// The columns of a head's queries and keys.
@@ -220,7 +212,7 @@ impl Attention<'_> {
 
     /// 1 / √d_k.
     fn scale(&self) -> f32 {
-        (1.0 / (self.d_k() as f64).sqrt()) as f32
+        scale(self.d_k())
     }
 
     /// Some rows of a head of one of the operands.
@@ -240,6 +232,25 @@ impl Attention<'_> {
         let (queries, keys) = (self.queries.range(sequence).len(), self.keys.range(sequence).len());
         queries * keys * (self.q.cols() + self.v.cols())
     }
+}
+
+/// 1 / √d_k.
+fn scale(d_k: usize) -> f32 {
+    (1.0 / (d_k as f64).sqrt()) as f32
+}
+
+/// Refuses queries, keys and values that do not fit each other and the heads.
+#[track_caller]
+fn check_operands(q: Mat<'_>, k: Mat<'_>, v: Mat<'_>, heads: usize) {
+    assert_eq!(q.cols(), k.cols(), "columns of the queries and of the keys");
+    assert_eq!(k.rows(), v.rows(), "rows of the keys and of the values");
+    let divides = |cols: usize| cols.is_multiple_of(heads);
+    assert!(
+        divides(q.cols()) && divides(v.cols()),
+        "{heads} heads share {} columns of queries and {} of values",
+        q.cols(),
+        v.cols()
+    );
 }
 
 fn attention_unit(arithmetic: Arithmetic) -> Unit {

@@ -76,7 +76,7 @@ pub use gemm::{Activations, Epilogue, Left, MAX_INT8_INPUTS, PackedMatrix, matmu
 pub use layer_norm::{add_layer_norm, layer_norm, layer_norm_backward, layer_norm_in_place};
 pub use level::{LEVEL_VARIABLE, Level, UnknownLevel};
 pub use matrix::{Element, InvalidSegments, Mat, MatMut, Matrix, Segments};
-pub use parallel::{crew, join, share_rows, threads};
+pub use parallel::{crew, join, share_rows, share_rows_with, threads};
 pub use peak::{fma_peak, peak};
 pub use pool::{max_rows, mean_rows};
 pub use precision::{Arithmetic, Precision, UnknownPrecision};

@@ -48,6 +48,21 @@ pub fn share_rows<T: Send>(x: MatMut<'_, T>, f: impl Fn(usize, MatMut<'_, T>) + 
     share(x, step, 1, &f);
 }
 
+/// [`share_rows`] with something beside each row: `f` gets a block of rows and as many of `beside`.
+///
+/// # Panics
+/// If there is not one for each row.
+#[track_caller]
+pub fn share_rows_with<T: Send, U: Send>(
+    x: MatMut<'_, T>,
+    beside: &mut [U],
+    f: impl Fn(MatMut<'_, T>, &mut [U]) + Sync,
+) {
+    assert_eq!(beside.len(), x.rows(), "rows, and what is beside them");
+    let step = rows_per_thread(x.rows(), x.cols());
+    share((x, beside), step, 1, &|_, (x, beside)| f(x, beside));
+}
+
 /// How many threads share the work of a kernel that is called here.
 pub fn threads() -> usize {
     rayon::current_num_threads()

@@ -68,12 +68,17 @@ impl Attention<'_> {
     /// The parts that the work is cut into.
     pub(super) fn pieces(&self) -> usize {
         let work: usize = (0..self.queries.len()).map(|sequence| self.work(sequence)).sum();
-        let pieces = match worthwhile(work, WORTH_A_THREAD) {
-            1 => 1,
-            threads => threads * PIECES_PER_THREAD,
-        };
-        pieces.min(self.queries.len() * self.heads).max(1)
+        pieces(work, self.queries.len() * self.heads)
     }
+}
+
+/// The parts that so many multiply-adds are cut into, at most `most`, and one at least.
+pub(super) fn pieces(work: usize, most: usize) -> usize {
+    let pieces = match worthwhile(work, WORTH_A_THREAD) {
+        1 => 1,
+        threads => threads * PIECES_PER_THREAD,
+    };
+    pieces.min(most).max(1)
 }
 
 impl<T: Targets> Part<'_, T> {

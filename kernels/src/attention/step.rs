@@ -6,10 +6,11 @@
 
 use std::ops::Range;
 
-use super::{AttentionScratch, PIECES_PER_THREAD, WORTH_A_THREAD};
+use super::share::pieces;
+use super::{AttentionScratch, check_operands, scale};
 use crate::Level;
 use crate::matrix::{Mat, MatMut, Segments};
-use crate::parallel::{join, worthwhile};
+use crate::parallel::join;
 use crate::simd::{F32s, Simd, dispatch};
 use crate::softmax::softmax_row;
 
@@ -118,11 +119,8 @@ impl StepAttention<'_> {
         }
         let lists = (0..self.q.rows()).map(|query| self.visible.of_query(query).len());
         let (keys, longest) = lists.fold((0, 0), |(sum, max), n| (sum + n, n.max(max)));
-        let pieces = match worthwhile(keys * (self.q.cols() + self.v.cols()), WORTH_A_THREAD) {
-            1 => 1,
-            threads => threads * PIECES_PER_THREAD,
-        };
-        let pieces = pieces.min(self.q.rows() * self.heads);
+        let work = keys * (self.q.cols() + self.v.cols());
+        let pieces = pieces(work, self.q.rows() * self.heads);
         scratch.pieces.resize(pieces, longest);
         let all = Part { of: self, level, queries: 0..self.q.rows(), heads: 0..self.heads, out };
         all.share(pieces, scratch.pieces.view_mut());
@@ -131,17 +129,9 @@ impl StepAttention<'_> {
     #[track_caller]
     fn check(&self, out: (usize, usize)) {
         let StepAttention { q, k, v, heads, visible } = *self;
-        assert_eq!(q.cols(), k.cols(), "columns of the queries and of the keys");
-        assert_eq!(k.rows(), v.rows(), "rows of the keys and of the values");
+        check_operands(q, k, v, heads);
         assert_eq!(visible.queries(), q.rows(), "queries, and those that see something");
         assert_eq!(out, (q.rows(), v.cols()), "shape of the context");
-        let divides = |cols: usize| cols.is_multiple_of(heads);
-        assert!(
-            divides(q.cols()) && divides(v.cols()),
-            "{heads} heads share {} columns of queries and {} of values",
-            q.cols(),
-            v.cols()
-        );
         let last = visible.rows.iter().max();
         assert!(
             last.is_none_or(|&row| (row as usize) < k.rows()),
@@ -192,7 +182,7 @@ impl Part<'_, '_> {
     fn run(mut self, scores: &mut [f32]) {
         let StepAttention { q, k, v, heads, visible } = self.of;
         let (d_k, d_v) = (q.cols() / heads, v.cols() / heads);
-        let scale = (1.0 / (d_k as f64).sqrt()) as f32;
+        let scale = scale(d_k);
         dispatch!(self.level, s => {
             for (row, query) in self.queries.clone().enumerate() {
                 let rows = visible.of_query(query);

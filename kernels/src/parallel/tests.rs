@@ -76,6 +76,26 @@ fn every_row_is_visited_once() {
 }
 
 #[test]
+fn what_is_beside_a_row_comes_with_it() {
+    for threads in [1, 2, 5] {
+        for rows in [0, 1, 2, 5, 1000] {
+            let mut x = Matrix::from_fn(rows, 500, |row, _| row as f32);
+            let mut beside: Vec<usize> = (0..rows).collect();
+            pool(threads).install(|| {
+                share_rows_with(x.view_mut(), &mut beside, |x, beside| {
+                    assert_eq!(x.rows(), beside.len());
+                    for (row, beside) in beside.iter_mut().enumerate() {
+                        assert_eq!(x.row(row)[499], *beside as f32);
+                        *beside += 1;
+                    }
+                });
+            });
+            assert!(beside.iter().copied().eq(1..=rows), "{rows} rows, {threads} threads");
+        }
+    }
+}
+
+#[test]
 fn results_are_those_of_one_thread() {
     watched(|| {
         let x: Vec<f32> = (1..=3000).map(|i| i as f32).collect();

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use ferrite_kernels::{Level, MatMut, Ranked, join, log_sum_exp, threads, top_k};
+use ferrite_kernels::{Level, MatMut, Ranked, log_sum_exp, share_rows_with, top_k};
 
 /// A token and its log-probability among all tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,24 +48,11 @@ pub(super) fn choose(
     special: &SpecialTokens,
     rows: &mut [Choices],
 ) {
-    let step = rows.len().div_ceil(threads()).max(1);
-    halve(logits, rows, step, &|logits: &mut [f32], row: &mut Choices| {
-        row.choose(level, logits, rule, special);
+    share_rows_with(logits, rows, |mut logits, rows| {
+        for (index, row) in rows.iter_mut().enumerate() {
+            row.choose(level, logits.row_mut(index), rule, special);
+        }
     });
-}
-
-fn halve(
-    mut logits: MatMut<'_>,
-    rows: &mut [Choices],
-    step: usize,
-    f: &(impl Fn(&mut [f32], &mut Choices) + Sync),
-) {
-    if rows.len() <= step {
-        return rows.iter_mut().enumerate().for_each(|(i, row)| f(logits.row_mut(i), row));
-    }
-    let middle = rows.len() / 2;
-    let (logits, rows) = (logits.split_rows(middle), rows.split_at_mut(middle));
-    join(|| halve(logits.0, rows.0, step, f), || halve(logits.1, rows.1, step, f));
 }
 
 impl Choices {
