@@ -1,10 +1,13 @@
 //! Layers of parameters: made of them, and given others.
 
 use ferrite_kernels::{Arithmetic, Mat, Matrix};
-use ferrite_layers::{Activation, Embedding, FeedForward, LayerNorm, Linear, Mask, SelfAttention};
+use ferrite_layers::{
+    Activation, CrossAttention, Embedding, FeedForward, LayerNorm, Linear, Mask, SelfAttention,
+};
 
 use crate::parameters::{AttentionOf, FeedForwardOf, LinearOf, NormOf, Shared};
 use crate::residual::copy_to;
+use crate::transformer::CrossAttentionOf;
 
 /// How the layers of a model are made.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +49,15 @@ impl Assembly {
         SelfAttention { qkv: self.linear(of.qkv), output: self.linear(of.output), heads, mask }
     }
 
+    pub(crate) fn cross_attention(
+        &self,
+        of: CrossAttentionOf<Shared<'_>>,
+        heads: usize,
+    ) -> CrossAttention {
+        let [q, kv, output] = [of.q, of.kv, of.output].map(|of| self.linear(of));
+        CrossAttention { q, kv, output, heads }
+    }
+
     pub(crate) fn feed_forward(
         &self,
         of: FeedForwardOf<Shared<'_>>,
@@ -65,6 +77,12 @@ pub(crate) fn update_norm(layer: &mut LayerNorm, of: NormOf<Shared<'_>>) {
 
 pub(crate) fn update_attention(layer: &mut SelfAttention, of: AttentionOf<Shared<'_>>) {
     update_linear(&mut layer.qkv, of.qkv);
+    update_linear(&mut layer.output, of.output);
+}
+
+pub(crate) fn update_cross_attention(layer: &mut CrossAttention, of: CrossAttentionOf<Shared<'_>>) {
+    update_linear(&mut layer.q, of.q);
+    update_linear(&mut layer.kv, of.kv);
     update_linear(&mut layer.output, of.output);
 }
 

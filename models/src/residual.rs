@@ -51,9 +51,7 @@ pub(crate) fn add_and_norm_backward<'a>(
     scratch: &'a mut ResidualScratch,
 ) -> Mat<'a> {
     let ResidualScratch { d_sum, d_dropped } = scratch;
-    d_sum.resize(d.rows(), d.cols());
-    norm.backward(sum.view(), d.view(), d_sum.view_mut(), gradients);
-    copy_to(d_sum.view(), d);
+    norm_backward(sum, norm, d, gradients, d_sum);
     dropped(level, dropout, d_sum, d_dropped)
 }
 
@@ -148,7 +146,17 @@ pub(crate) fn final_norm_backward(
     scratch: &mut ResidualScratch,
 ) {
     let (Some(norm), Some(gradients)) = (norm, gradients) else { return };
-    let d_x = &mut scratch.d_sum;
+    norm_backward(from, norm, d, gradients, &mut scratch.d_sum);
+}
+
+/// `d`, the gradient of a norm's output, becomes that of what it read; so does `d_x`.
+fn norm_backward(
+    from: &Matrix<f32>,
+    norm: &LayerNorm,
+    d: &mut Matrix<f32>,
+    gradients: LayerNormGradients<'_>,
+    d_x: &mut Matrix<f32>,
+) {
     d_x.resize(d.rows(), d.cols());
     norm.backward(from.view(), d.view(), d_x.view_mut(), gradients);
     copy_to(d_x.view(), d);

@@ -40,6 +40,19 @@ impl DecoderBlock {
             DecoderBlock::PreNorm(layer) => &layer.cross_attention,
         }
     }
+
+    fn forward(
+        &self,
+        x: &mut Activations,
+        sequences: &Segments,
+        memory: Memory<'_>,
+        cache: &mut DecoderLayerCache,
+    ) {
+        match self {
+            DecoderBlock::PostNorm(layer) => layer.forward(x, sequences, memory, cache),
+            DecoderBlock::PreNorm(layer) => layer.forward(x, sequences, memory, cache),
+        }
+    }
 }
 
 /// What the backward pass of the decoder needs of the forward pass.
@@ -95,10 +108,7 @@ impl Decoder {
         cache: &mut DecoderLayerCache,
     ) {
         for layer in &self.layers {
-            match layer {
-                DecoderBlock::PostNorm(layer) => layer.forward(x, sequences, memory, cache),
-                DecoderBlock::PreNorm(layer) => layer.forward(x, sequences, memory, cache),
-            }
+            layer.forward(x, sequences, memory, cache);
         }
         final_norm(self.norm.as_ref(), &mut cache.output, x);
     }
@@ -145,11 +155,8 @@ impl Decoder {
         memory: Memory<'_>,
         cache: &mut DecoderLayerCache,
     ) -> Vec<Matrix<f32>> {
-        for block in &self.layers[..=layer] {
-            match block {
-                DecoderBlock::PostNorm(layer) => layer.forward(x, sequences, memory, cache),
-                DecoderBlock::PreNorm(layer) => layer.forward(x, sequences, memory, cache),
-            }
+        for before in &self.layers[..=layer] {
+            before.forward(x, sequences, memory, cache);
         }
         let (kv, cache) = (cache.kv.view(), &mut cache.cross_attention);
         self.layers[layer].cross_attention().maps(sequences, kv, memory.sequences, cache)

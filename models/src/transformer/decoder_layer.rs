@@ -7,10 +7,10 @@ use ferrite_layers::{
 };
 
 use super::encoder_layer::LayerScratch;
-use super::parameters::{CrossAttentionOf, DecoderLayerGradients, DecoderLayerOf};
+use super::parameters::{DecoderLayerGradients, DecoderLayerOf};
 use super::past::{LayerPast, Visible};
 use crate::assembly::{
-    Assembly, update_attention, update_feed_forward, update_linear, update_norm,
+    Assembly, update_attention, update_cross_attention, update_feed_forward, update_norm,
 };
 use crate::parameters::Shared;
 use crate::residual::{SubLayerDropout, add_and_norm, add_and_norm_backward};
@@ -96,12 +96,10 @@ impl DecoderLayer {
         activation: Activation,
         assembly: &Assembly,
     ) -> DecoderLayer {
-        let CrossAttentionOf { q, kv, output } = of.cross_attention;
-        let [q, kv, output] = [q, kv, output].map(|of| assembly.linear(of));
         DecoderLayer {
             self_attention: assembly.self_attention(of.self_attention, heads, Mask::Causal),
             self_attention_norm: assembly.norm(of.self_attention_norm),
-            cross_attention: CrossAttention { q, kv, output, heads },
+            cross_attention: assembly.cross_attention(of.cross_attention, heads),
             cross_attention_norm: assembly.norm(of.cross_attention_norm),
             feed_forward: assembly.feed_forward(of.feed_forward, activation),
             feed_forward_norm: assembly.norm(of.feed_forward_norm),
@@ -111,9 +109,7 @@ impl DecoderLayer {
     pub(crate) fn update(&mut self, of: DecoderLayerOf<Shared<'_>>) {
         update_attention(&mut self.self_attention, of.self_attention);
         update_norm(&mut self.self_attention_norm, of.self_attention_norm);
-        update_linear(&mut self.cross_attention.q, of.cross_attention.q);
-        update_linear(&mut self.cross_attention.kv, of.cross_attention.kv);
-        update_linear(&mut self.cross_attention.output, of.cross_attention.output);
+        update_cross_attention(&mut self.cross_attention, of.cross_attention);
         update_norm(&mut self.cross_attention_norm, of.cross_attention_norm);
         update_feed_forward(&mut self.feed_forward, of.feed_forward);
         update_norm(&mut self.feed_forward_norm, of.feed_forward_norm);

@@ -45,7 +45,7 @@ pub use encoder_layer::{
     EncoderLayer, EncoderLayerCache, EncoderLayerDropouts, EncoderLayerTape, LayerScratch,
 };
 pub use model::{Transformer, Workspace};
-pub(crate) use parameters::EncoderLayerOf;
+pub(crate) use parameters::{CrossAttentionOf, EncoderLayerOf};
 pub use parameters::{DecoderLayerGradients, EncoderLayerGradients};
 pub use past::{LayerPast, Past, Visible};
 pub use pre_norm_decoder_layer::PreNormDecoderLayer;

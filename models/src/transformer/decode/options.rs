@@ -143,8 +143,11 @@ impl DecodeOptions {
         }
     }
 
-    /// Refuses what makes no sense.
-    pub(super) fn check(&self, config: &TransformerConfig) -> Result<(), Error> {
+    /// Refuses what makes no sense, or not for a model of this configuration.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`], with the first setting that is wrong.
+    pub fn check(&self, config: &TransformerConfig) -> Result<(), Error> {
         let from_one = |option, value: usize, most: usize| match value {
             0 => invalid(option, "at least 1", value),
             _ if value > most => invalid(option, format_args!("at most {most}"), value),
