@@ -3,31 +3,14 @@
 
 mod cli_common;
 
-use std::path::PathBuf;
+use cli_common::{ferrite, quickstart};
 
-use cli_common::ferrite;
-use serde_json::Value;
-
-/// The whole of it, to the quality that README promises. It takes a minute or two in a release build
-/// and some more in this one, so `FERRITE_TEST_QUICKSTART` may name the folder of a run that is done:
-/// `ferrite quickstart --out FOLDER --format jsonl > FOLDER.jsonl`.
+/// The whole of it, to the quality that README promises.
 #[test]
 fn a_small_bert_learns_the_little_language() {
     let own = tempfile::tempdir().unwrap();
-    let (out, report) = match std::env::var_os("FERRITE_TEST_QUICKSTART") {
-        Some(folder) => {
-            let out = PathBuf::from(folder);
-            (out.clone(), std::fs::read(out.with_extension("jsonl")).unwrap())
-        }
-        None => {
-            let out = own.path().join("bert");
-            let mut command = ferrite(&["quickstart", "--format", "jsonl", "--out"]);
-            let run = command.arg(&out).output().unwrap();
-            assert_eq!(run.status.code(), Some(0), "{}", String::from_utf8_lossy(&run.stderr));
-            (out, run.stdout)
-        }
-    };
-    let report: Value = serde_json::from_slice(&report).unwrap();
+    let (report, out) =
+        quickstart(&["quickstart"], "FERRITE_TEST_QUICKSTART", own.path().join("bert"));
     let scores = report["scores"].as_array().unwrap();
     let of = |index: usize, who: &str| scores[index][who].as_f64().unwrap();
     for (index, least) in [(0, 0.75), (1, 0.90), (2, 0.90)] {

@@ -3,44 +3,27 @@
 
 mod cli_common;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Output;
 
-use cli_common::{ferrite, run_command};
+use cli_common::{ferrite, quickstart, run_command};
 use serde_json::Value;
 
 fn said(run: &Output) -> String {
     String::from_utf8_lossy(&run.stderr).into_owned()
 }
 
-fn quickstart(out: &Path, steps: Option<&str>) -> Output {
-    let mut command = ferrite(&["translate", "quickstart", "--format", "jsonl", "--out"]);
-    command.arg(out);
-    if let Some(steps) = steps {
-        command.args(["--steps", steps]);
-    }
-    command.output().unwrap()
+fn two_steps(out: &Path) -> Output {
+    let mut command = ferrite(&["translate", "quickstart", "--steps", "2", "--out"]);
+    command.arg(out).output().unwrap()
 }
 
-/// The whole of it, to the quality that README promises. As with the other quickstart,
-/// `FERRITE_TEST_TRANSLATE` may name the folder of a run that is done:
-/// `ferrite translate quickstart --out FOLDER --format jsonl > FOLDER.jsonl`.
+/// The whole of it, to the quality that README promises.
 #[test]
 fn a_small_transformer_learns_numbers_and_dates() {
     let own = tempfile::tempdir().unwrap();
-    let (out, report) = match std::env::var_os("FERRITE_TEST_TRANSLATE") {
-        Some(folder) => {
-            let out = PathBuf::from(folder);
-            (out.clone(), std::fs::read(out.with_extension("jsonl")).unwrap())
-        }
-        None => {
-            let out = own.path().join("numbers");
-            let run = quickstart(&out, None);
-            assert_eq!(run.status.code(), Some(0), "{}", said(&run));
-            (out, run.stdout)
-        }
-    };
-    let report: Value = serde_json::from_slice(&report).unwrap();
+    let (verb, folder) = (["translate", "quickstart"], own.path().join("numbers"));
+    let (report, out) = quickstart(&verb, "FERRITE_TEST_TRANSLATE", folder);
     let number = |name: &str| report[name].as_f64().unwrap();
     assert_eq!(number("unseen"), 1000.0);
     assert!(number("right") >= 980.0, "{report}");
@@ -66,9 +49,9 @@ fn a_small_transformer_learns_numbers_and_dates() {
 fn translations_come_line_by_line() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("numbers");
-    let run = quickstart(&out, Some("2"));
+    let run = two_steps(&out);
     assert_eq!(run.status.code(), Some(0), "{}", said(&run));
-    let again = quickstart(&out, Some("2"));
+    let again = two_steps(&out);
     assert_eq!(again.status.code(), Some(1));
     assert!(said(&again).contains("--overwrite"), "{}", said(&again));
 

@@ -3,18 +3,13 @@
 #![cfg(target_os = "linux")]
 
 mod decoding_common;
+mod resident_common;
 
 use decoding_common::Kind;
 use ferrite_kernels::testing::Random;
 use ferrite_models::kernels::Level;
 use ferrite_models::transformer::{DecodeOptions, DecodeWorkspace, MaxLength, Search};
-
-/// Resident bytes of this process.
-fn resident() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
-    let pages: usize = statm.split(' ').nth(1).expect("a second number").parse().expect("pages");
-    pages * 4096
-}
+use resident_common::resident;
 
 #[test]
 fn thousands_of_translations_leave_the_resident_size_flat() {

@@ -2,17 +2,13 @@
 //! process, so that nothing else moves it.
 #![cfg(target_os = "linux")]
 
+mod resident_common;
+
 use ferrite_kernels::testing::Random;
 use ferrite_models::kernels::Level;
 use ferrite_models::train::{Trainer, TrainerOptions, initialize_transformer};
 use ferrite_models::transformer::{Batch, Transformer, TransformerConfig, Workspace};
-
-/// Resident bytes of this process.
-fn resident() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
-    let pages: usize = statm.split(' ').nth(1).expect("a second number").parse().expect("pages");
-    pages * 4096
-}
+use resident_common::resident;
 
 #[test]
 fn four_thousand_batches_leave_the_resident_size_flat() {

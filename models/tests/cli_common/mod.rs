@@ -71,6 +71,26 @@ pub(crate) fn run(model: &str, arguments: &[&str], stdin: impl AsRef<[u8]>) -> R
     run_command(command.arg("--model").arg(folder(model)), stdin.as_ref())
 }
 
+/// The report of a quickstart, and the folder that it left: `own`, where it is run with the recipe as
+/// it is. That takes a minute or two in a release build and some more in this one, so `variable` may
+/// name the folder of a run that is done, whose report lies beside it:
+/// `ferrite quickstart --out FOLDER --format jsonl > FOLDER.jsonl`.
+pub(crate) fn quickstart(
+    verb: &[&str],
+    variable: &str,
+    own: PathBuf,
+) -> (serde_json::Value, PathBuf) {
+    let (out, report) = match std::env::var_os(variable).map(PathBuf::from) {
+        Some(out) => (out.clone(), std::fs::read(out.with_extension("jsonl")).unwrap()),
+        None => {
+            let mut command = ferrite(&[verb, &["--format", "jsonl", "--out"]].concat());
+            let run = run_command(command.arg(&own), b"").code(0);
+            (own, run.out.into_bytes())
+        }
+    };
+    (serde_json::from_slice(&report).unwrap(), out)
+}
+
 /// A copy of a folder of the oracle, to be broken.
 pub(crate) fn copy(name: &str) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();

@@ -12,7 +12,7 @@ use crate::console::Console;
 use crate::input::Input;
 use crate::lines::Text;
 use crate::model::{WORDS, check_pair, resolve_model, warn};
-use crate::options::{ArithmeticOptions, Format, InputOptions, OnTruncate};
+use crate::options::{ArithmeticOptions, Format, InputOptions, OnTruncate, json_line};
 use crate::outcome::{Failure, Outcome};
 use crate::stream::{Answer, Answers, BATCH_TOKENS, NOT_NUMBERS, Stream, Verb, too_long};
 
@@ -154,18 +154,16 @@ impl Gap<'_> {
 
 /// The candidates for the masks of a text as a line.
 fn line(format: Format, blanks: &[Blank], is_pair: bool) -> Vec<u8> {
-    let mut out = match format {
+    match format {
         Format::Text => {
             let word = |word: &Candidate| format!("{} {:.4}", word.token, word.probability);
             let words =
                 |blank: &Blank| blank.candidates.iter().map(word).collect::<Vec<_>>().join(", ");
-            blanks.iter().map(words).collect::<Vec<_>>().join(" | ").into_bytes()
+            (blanks.iter().map(words).collect::<Vec<_>>().join(" | ") + "\n").into_bytes()
         }
         Format::Jsonl => {
             let masks = blanks.iter().map(|blank| Gap::new(blank, is_pair)).collect();
-            serde_json::to_vec(&Masks { masks }).expect("lists of numbers and strings")
+            json_line(&Masks { masks })
         }
-    };
-    out.push(b'\n');
-    out
+    }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use ferrite_models::kernels::{Arithmetic, Level, Precision};
+use serde::Serialize;
 
 /// Where the texts come from.
 #[derive(Args)]
@@ -44,16 +45,26 @@ impl Format {
     /// What stands in the place of a result that there is not, so that line n of the output stays
     /// that of line n of the input.
     pub(crate) fn rejection(self, line: u64, reason: &str) -> Vec<u8> {
-        let mut out = match self {
-            Format::Text => Vec::new(),
-            Format::Jsonl => {
-                let rejection = serde_json::json!({ "error": reason, "line": line });
-                rejection.to_string().into_bytes()
-            }
-        };
-        out.push(b'\n');
-        out
+        match self {
+            Format::Text => b"\n".to_vec(),
+            Format::Jsonl => json_line(&serde_json::json!({ "error": reason, "line": line })),
+        }
     }
+
+    /// A report in this form: its text, or all of it as JSON.
+    pub(crate) fn report<R: Serialize>(self, report: &R, text: impl Fn(&R) -> String) -> Vec<u8> {
+        match self {
+            Format::Text => text(report).into_bytes(),
+            Format::Jsonl => json_line(report),
+        }
+    }
+}
+
+/// A value as a line of JSON.
+pub(crate) fn json_line(value: &impl Serialize) -> Vec<u8> {
+    let mut line = serde_json::to_vec(value).expect("numbers, strings, and lists of them");
+    line.push(b'\n');
+    line
 }
 
 /// How a model computes.

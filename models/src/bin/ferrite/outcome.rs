@@ -1,9 +1,11 @@
 //! How the program ends.
 
 use std::fmt::Display;
+use std::io::Write;
 use std::path::Path;
 
 use ferrite_models::Error;
+use ferrite_models::train::replace_file;
 
 /// An end with results. The numbers are the exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +76,11 @@ impl Failure {
             Failure::Model(format!("{error}\n{advice}"))
         }
     }
+}
+
+/// Writes a file of text in place of one of its name, in one step.
+pub(crate) fn write_text(path: &Path, text: &str) -> Result<(), Failure> {
+    replace_file(path, |file| file.write_all(text.as_bytes())).map_err(Failure::other)
 }
 
 /// Makes a folder to write to, and sees to it that none of these files is lost.

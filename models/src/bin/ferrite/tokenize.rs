@@ -12,7 +12,7 @@ use crate::console::Console;
 use crate::input::Input;
 use crate::lines::Text;
 use crate::model::{SENTENCES, resolve_model, warn};
-use crate::options::{Format, InputOptions, OnTruncate};
+use crate::options::{Format, InputOptions, OnTruncate, json_line};
 use crate::outcome::{Failure, Outcome};
 use crate::stream::{Answer, Answers, Stream, Verb};
 
@@ -126,17 +126,14 @@ impl Tokenize {
     fn line(&self, encoding: &Encoding, is_pair: bool) -> Vec<u8> {
         let token = |&id: &u32| self.tokenizer.id_to_token(id).unwrap_or_default();
         let tokens: Vec<&str> = encoding.ids.iter().map(token).collect();
-        let mut out = match self.format {
-            Format::Text => tokens.join(" ").into_bytes(),
-            Format::Jsonl => serde_json::to_vec(&Tokens {
+        match self.format {
+            Format::Text => (tokens.join(" ") + "\n").into_bytes(),
+            Format::Jsonl => json_line(&Tokens {
                 ids: &encoding.ids,
                 tokens: &tokens,
                 offsets: &encoding.offsets,
                 type_ids: is_pair.then_some(&encoding.type_ids),
-            })
-            .expect("lists of numbers and strings"),
-        };
-        out.push(b'\n');
-        out
+            }),
+        }
     }
 }

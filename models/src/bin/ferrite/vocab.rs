@@ -3,16 +3,29 @@
 use std::fmt::Write;
 use std::fs::File;
 use std::io::{IsTerminal, Read, stdin};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, Subcommand, ValueEnum};
 use ferrite_models::tokenizer::train::{FILES, PairScore, Stop, Trained};
-use ferrite_models::tokenizer::{Error, TrainerOptions, WordPieceTrainer};
+use ferrite_models::tokenizer::{Error, Tokenizer, TrainerOptions, WordPieceTrainer};
 
 use crate::console::{Console, Progress};
 use crate::outcome::{Failure, Outcome, prepare};
 use crate::stream::counted;
+
+/// The tokenizer of some texts, saved into a folder.
+pub(crate) fn tokenizer_of<'a>(
+    texts: impl IntoIterator<Item = &'a str>,
+    options: TrainerOptions,
+    out: &Path,
+) -> Result<Tokenizer, Failure> {
+    let mut trainer = WordPieceTrainer::new(options).map_err(Failure::other)?;
+    texts.into_iter().for_each(|text| trainer.count(text));
+    let trained = trainer.train(|_| ()).map_err(Failure::other)?;
+    trained.save(out).map_err(Failure::other)?;
+    trained.tokenizer().map_err(Failure::other)
+}
 
 /// Make vocabularies
 #[derive(Args)]

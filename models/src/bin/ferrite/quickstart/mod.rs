@@ -16,8 +16,7 @@ mod report;
 mod task;
 mod words;
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -28,13 +27,14 @@ use ferrite_models::data::{
 };
 use ferrite_models::kernels::Precision;
 use ferrite_models::tokenizer::train::FILES;
-use ferrite_models::tokenizer::{Tokenizer, TrainerOptions, WordPieceTrainer};
-use ferrite_models::train::{Chart, Curve, Trainer, export, replace_file};
+use ferrite_models::tokenizer::{Tokenizer, TrainerOptions as VocabularyOptions};
+use ferrite_models::train::{Chart, Curve, Trainer, export};
 
 use crate::console::Console;
 use crate::options::{Format, TrainingArithmeticOptions};
-use crate::outcome::{Failure, Outcome, prepare};
+use crate::outcome::{Failure, Outcome, prepare, write_text};
 use crate::stream::write_out;
+use crate::vocab::tokenizer_of;
 
 use learn::{Encoded, Point, School};
 use report::{GAPS, Gap, Report, Score, commonest};
@@ -97,10 +97,11 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Outcome, Failur
     say("1 of 6: a corpus");
     let text = grammar::corpus(*seed, recipe::STORIES);
     let path = out.join(CORPUS);
-    replace_file(&path, |file| file.write_all(text.as_bytes())).map_err(Failure::other)?;
+    write_text(&path, &text)?;
 
     say("2 of 6: a vocabulary");
-    let tokenizer = Arc::new(vocabulary(&text, out)?);
+    let vocabulary = VocabularyOptions { vocab_size: recipe::VOCABULARY, ..Default::default() };
+    let tokenizer = Arc::new(tokenizer_of([&*text], vocabulary, out)?);
 
     let corpus = CorpusOptions { sentences: SentenceRule::Lines, ..CorpusOptions::default() };
     let corpus = Arc::new(Corpus::open([&path], corpus).map_err(Failure::other)?);
@@ -142,8 +143,7 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Outcome, Failur
     after(&mut report, &trainer, &tokenizer, &held_out)?;
 
     say("4 of 6: the folder");
-    replace_file(&out.join(LOSS), |file| file.write_all(picture(&curve).as_bytes()))
-        .map_err(Failure::other)?;
+    write_text(&out.join(LOSS), &picture(&curve))?;
     export(out, &config, trainer.parameters()).map_err(Failure::other)?;
 
     let (training, test) = task::examples(*seed);
@@ -185,16 +185,6 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Outcome, Failur
          ferrite pretrain --help    (the same with texts of your own)"
     ));
     Ok(Outcome::Done)
-}
-
-/// The tokenizer of a text, saved.
-fn vocabulary(text: &str, out: &Path) -> Result<Tokenizer, Failure> {
-    let options = TrainerOptions { vocab_size: recipe::VOCABULARY, ..TrainerOptions::default() };
-    let mut trainer = WordPieceTrainer::new(options).map_err(Failure::other)?;
-    trainer.count(text);
-    let trained = trainer.train(|_| ()).map_err(Failure::other)?;
-    trained.save(out).map_err(Failure::other)?;
-    trained.tokenizer().map_err(Failure::other)
 }
 
 /// The report of a model that has learnt nothing.

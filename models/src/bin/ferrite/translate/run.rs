@@ -14,7 +14,7 @@ use crate::console::Console;
 use crate::input::Input;
 use crate::lines::Text;
 use crate::model::{resolve_model, warn};
-use crate::options::{ArithmeticOptions, Format, InputOptions, OnTruncate};
+use crate::options::{ArithmeticOptions, Format, InputOptions, OnTruncate, json_line};
 use crate::outcome::{Failure, Outcome};
 use crate::stream::{Answer, Answers, BATCH_TOKENS, Stream, Verb, too_long};
 
@@ -143,13 +143,9 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Outcome, Failur
         .map_err(Failure::model(&options.model))?;
     warn(translator.tokenizer(), console);
     let search = options.search.options();
-    // What cannot be searched with is a fault of the command, not of a text.
-    let workspace = &mut DecodeWorkspace::default();
-    let nothing: [Source; 0] = [];
-    translator
-        .translate(&nothing, &search, workspace)
-        .map_err(|error| Failure::Usage(error.to_string()))?;
-    let limit = translator.transformer().config().max_position_embeddings;
+    let config = translator.transformer().config();
+    search.check(config).map_err(|error| Failure::Usage(error.to_string()))?;
+    let limit = config.max_position_embeddings;
     let input = Input::open(options.input, console)?;
     let mut translate = Translate {
         translator,
@@ -250,9 +246,7 @@ fn lines(format: Format, n_best: usize, found: &[Translated]) -> Vec<u8> {
                 tokens: &hypothesis.tokens,
             });
             let line = Line { translations: translations.collect() };
-            let mut out = serde_json::to_vec(&line).expect("numbers and strings");
-            out.push(b'\n');
-            out
+            json_line(&line)
         }
     }
 }

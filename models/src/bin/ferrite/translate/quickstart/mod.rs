@@ -15,8 +15,7 @@ mod phrases;
 mod recipe;
 mod report;
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -26,16 +25,15 @@ use ferrite_models::kernels::{Arithmetic, CrossEntropy, Precision};
 use ferrite_models::metrics::{Bleu, BleuOptions};
 use ferrite_models::tasks::{Source, Translated, Translator};
 use ferrite_models::tokenizer::train::FILES;
-use ferrite_models::tokenizer::{EncodeOptions, Tokenizer, WordPieceTrainer};
-use ferrite_models::train::{
-    Chart, Curve, Trainer, export_transformer, initialize_transformer, replace_file,
-};
+use ferrite_models::tokenizer::{EncodeOptions, Tokenizer};
+use ferrite_models::train::{Chart, Curve, Trainer, export_transformer, initialize_transformer};
 use ferrite_models::transformer::{DecodeOptions, DecodeWorkspace, Transformer, TransformerConfig};
 
 use crate::console::{Console, Progress};
 use crate::options::{Format, TrainingArithmeticOptions};
-use crate::outcome::{Failure, Outcome, prepare};
+use crate::outcome::{Failure, Outcome, prepare, write_text};
 use crate::stream::write_out;
+use crate::vocab::tokenizer_of;
 
 use phrases::Phrase;
 use report::{Example, Report};
@@ -107,11 +105,12 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Outcome, Failur
 
     say("1 of 5: sentences in both languages");
     let (training, test) = phrases::phrases(*seed, recipe::TRAINING, recipe::TEST);
-    write(&out.join(TRAINING), &tsv(&training))?;
-    write(&out.join(TEST), &tsv(&test))?;
+    write_text(&out.join(TRAINING), &tsv(&training))?;
+    write_text(&out.join(TEST), &tsv(&test))?;
 
     say("2 of 5: a vocabulary of both");
-    let tokenizer = vocabulary(&training, out)?;
+    let both = training.iter().flat_map(|phrase| [&*phrase.english, &*phrase.german]);
+    let tokenizer = tokenizer_of(both, recipe::vocabulary(), out)?;
     let config = config(&tokenizer);
     let special = SpecialIds {
         source_end: config.eos_token_id,
@@ -141,13 +140,13 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Outcome, Failur
     export_transformer(out, &config, trainer.parameters()).map_err(Failure::other)?;
     let title = "Translation of numbers, dates and times".to_owned();
     let unit = "loss of a token (nats)".to_owned();
-    write(&out.join(LOSS), &Chart { title, unit, curves: vec![curve] }.to_svg())?;
+    write_text(&out.join(LOSS), &Chart { title, unit, curves: vec![curve] }.to_svg())?;
 
     say("5 of 5: translation of sentences that it has never seen");
     let f32 = Arithmetic::from(arithmetic.level());
     let model = Transformer::new(f32, config, trainer.parameters()).map_err(Failure::other)?;
     let translator = Translator::new(model, tokenizer).map_err(Failure::other)?;
-    write(&out.join(ATTENTION), &picture(&translator)?)?;
+    write_text(&out.join(ATTENTION), &picture(&translator)?)?;
     write_out(&report(&translator, &test)?.write(options.format))?;
     let out = out.display();
     console.note(format_args!(
@@ -159,25 +158,9 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Outcome, Failur
     Ok(Outcome::Done)
 }
 
-fn write(path: &Path, text: &str) -> Result<(), Failure> {
-    replace_file(path, |file| file.write_all(text.as_bytes())).map_err(Failure::other)
-}
-
 /// A pair a line.
 fn tsv(phrases: &[Phrase]) -> String {
     phrases.iter().map(|Phrase { english, german }| format!("{english}\t{german}\n")).collect()
-}
-
-/// The tokenizer of both languages, saved.
-fn vocabulary(phrases: &[Phrase], out: &Path) -> Result<Tokenizer, Failure> {
-    let mut trainer = WordPieceTrainer::new(recipe::vocabulary()).map_err(Failure::other)?;
-    for Phrase { english, german } in phrases {
-        trainer.count(english);
-        trainer.count(german);
-    }
-    let trained = trainer.train(|_| ()).map_err(Failure::other)?;
-    trained.save(out).map_err(Failure::other)?;
-    trained.tokenizer().map_err(Failure::other)
 }
 
 /// The decoder begins with [CLS], sentences end with [SEP].

@@ -33,14 +33,7 @@ pub(super) struct Example {
 impl Report {
     /// The report in a form.
     pub(super) fn write(&self, format: Format) -> Vec<u8> {
-        match format {
-            Format::Text => self.text().into_bytes(),
-            Format::Jsonl => {
-                let mut json = serde_json::to_vec(self).expect("numbers and strings");
-                json.push(b'\n');
-                json
-            }
-        }
+        format.report(self, Report::text)
     }
 
     fn text(&self) -> String {
