@@ -1,12 +1,12 @@
 //! The memory of a training is what [`Memory`] says before it begins, and does not grow with its
 //! steps. Its own process, whose memory is counted on all threads.
 
+mod counting_common;
 mod pretraining_common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
+use counting_common::{forget_peak, now, peak};
 use ferrite_kernels::testing::Random;
 use ferrite_models::bert::BertConfig;
 use ferrite_models::data::{
@@ -16,30 +16,6 @@ use ferrite_models::kernels::{Arithmetic, Level, Precision};
 use ferrite_models::tokenizer::Tokenizer;
 use ferrite_models::train::{LargestBatch, Memory, PretrainingRun, RunOptions, TrainerOptions};
 use pretraining_common::{Files, tokenizer};
-
-struct Counting;
-
-static NOW: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call goes to the system's allocator unchanged; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let now = NOW.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        PEAK.fetch_max(now, Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        NOW.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Sizes of a model and of its batches.
 #[derive(Clone, Copy, Debug)]
@@ -112,15 +88,6 @@ fn corpus() -> (Files, Arc<Corpus>, Arc<Tokenizer>) {
     (files, corpus, tokenizer(words))
 }
 
-fn now() -> usize {
-    NOW.load(Ordering::Relaxed)
-}
-
-/// What a run has held at most, since `before` was held.
-fn peak(before: usize) -> usize {
-    PEAK.load(Ordering::Relaxed) - before
-}
-
 #[test]
 fn a_run_takes_what_is_said_before_and_no_more_with_its_steps() {
     let (_files, corpus, tokenizer) = corpus();
@@ -140,8 +107,7 @@ fn a_run_takes_what_is_said_before_and_no_more_with_its_steps() {
             let options = sizes.options(arithmetic);
             let said = Memory::of_pretraining(&options.config, arithmetic, sizes.largest_batch());
             let folder = tempfile::tempdir().unwrap();
-            let before = now();
-            PEAK.store(before, Ordering::Relaxed);
+            let before = forget_peak();
             let (corpus, tokenizer) = (corpus.clone(), tokenizer.clone());
             let mut run = PretrainingRun::start(folder.path(), options, corpus, tokenizer).unwrap();
             let begun = now() - before;
@@ -155,7 +121,7 @@ fn a_run_takes_what_is_said_before_and_no_more_with_its_steps() {
                         run.save().unwrap();
                     }
                 }
-                (now() - before, peak(before), largest)
+                (now() - before, peak() - before, largest)
             };
             let (held, at_most, tokens) = steps(&mut run, 20);
             println!(
