@@ -21,6 +21,8 @@ pub const IGNORED: u32 = u32::MAX;
 pub struct CrossEntropy {
     /// The sum of the losses of the rows that count, in nats.
     pub loss: f64,
+    /// The same without label smoothing: the sum of -ln p_t, of which perplexity is computed.
+    pub plain: f64,
     /// How many rows count.
     pub counted: usize,
     /// In how many of them the target is the first of the largest logits. A row whose loss is NaN is
@@ -31,6 +33,7 @@ pub struct CrossEntropy {
 impl std::ops::AddAssign for CrossEntropy {
     fn add_assign(&mut self, other: CrossEntropy) {
         self.loss += other.loss;
+        self.plain += other.plain;
         self.counted += other.counted;
         self.correct += other.correct;
     }
@@ -42,6 +45,11 @@ impl CrossEntropy {
         self.loss / self.counted as f64
     }
 
+    /// The mean of the rows that count, without label smoothing; NaN if there is none.
+    pub fn plain_mean(&self) -> f64 {
+        self.plain / self.counted as f64
+    }
+
     /// The part of the rows that count whose target has the largest logit; NaN if there is none.
     pub fn accuracy(&self) -> f64 {
         self.correct as f64 / self.counted as f64
@@ -51,6 +59,7 @@ impl CrossEntropy {
     fn of(rows: &[Row]) -> CrossEntropy {
         rows.iter().fold(CrossEntropy::default(), |sum, row| CrossEntropy {
             loss: sum.loss + row.loss,
+            plain: sum.plain + row.plain,
             counted: sum.counted + usize::from(row.counts),
             correct: sum.correct + usize::from(row.correct),
         })
@@ -153,6 +162,7 @@ struct Row {
     /// The sum of e^(x - max).
     sum: f64,
     loss: f64,
+    plain: f64,
     counts: bool,
     correct: bool,
 }
@@ -170,6 +180,7 @@ impl Row {
         );
         let distance = f64::from(logits[target]) - f64::from(max);
         let smoothing = f64::from(smoothing);
+        let plain = sum.ln() - distance;
         let mut loss = sum.ln();
         // A distance may be infinite, and zero times infinity is NaN.
         if smoothing < 1.0 {
@@ -187,7 +198,7 @@ impl Row {
         // The first of the largest: all those before it are smaller.
         let first = target == 0 || max_of_row(s, &logits[..target]) < max;
         let correct = logits[target] == max && first && !loss.is_nan();
-        Row { max, sum, loss, counts: true, correct }
+        Row { max, sum, loss, plain, counts: true, correct }
     }
 
     /// Replaces each logit by scale (p_c - q_c).

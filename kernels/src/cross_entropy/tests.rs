@@ -34,6 +34,9 @@ fn check_row(
     // The loss is an f64: its error is what is compared.
     let error = (found.loss - exact) as f32;
     tolerances[0].check(error, 0.0, limit, input(format!("loss {} for {exact}", found.loss)));
+    let (exact, distance) = (reference::cross_entropy(&wide, target, 0.0), max - wide[target]);
+    let (error, limit) = ((found.plain - exact) as f32, 4.0 * U * (1.0 + distance));
+    tolerances[0].check(error, 0.0, limit, input(format!("plain {} for {exact}", found.plain)));
     let first = wide.iter().position(|&x| x == max).unwrap();
     assert_eq!((found.counted, found.correct), (1, usize::from(first == target)), "{level} {n}");
 

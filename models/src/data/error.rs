@@ -155,6 +155,17 @@ pub enum DataError {
         pairs: usize,
     },
 
+    /// All pairs fell into the other part.
+    #[error("no pair is left {part} when {held_out} of {pairs} are held out")]
+    EmptyPairs {
+        /// `for training` or `held out`.
+        part: &'static str,
+        /// The fraction that is held out.
+        held_out: f64,
+        /// The number of pairs.
+        pairs: usize,
+    },
+
     /// More pairs than can be numbered.
     #[error("{pairs} pairs, where 4294967295 are the most")]
     TooManyPairs {

@@ -61,6 +61,7 @@ mod lines;
 mod masking;
 mod pair_batches;
 mod pair_faults;
+mod pair_split;
 mod pairs;
 mod random;
 mod sentences;

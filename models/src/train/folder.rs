@@ -11,6 +11,7 @@ use super::store::{self, Stored};
 pub(super) const CHECKPOINTS: &str = "checkpoints";
 pub(super) const LOG: &str = "log.jsonl";
 pub(super) const CHART: &str = "loss.svg";
+pub(super) const SNAPSHOTS: &str = "snapshots";
 pub(super) const MODEL: &str = "model.safetensors";
 
 /// A folder that was looked at before anything costly is done for a run in it, and that no other

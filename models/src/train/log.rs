@@ -8,17 +8,16 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::export::replace_file;
-use super::{Chart, Curve, RunError};
-use crate::bert::PretrainingLoss;
+use super::{Chart, Curve, RunError, Scores, Task};
 
-/// What a step of pre-training gave.
+/// What a step gave.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StepRecord {
+pub struct StepRecord<S = Scores> {
     /// The number of the step, from 1.
     pub step: u64,
     /// The losses and accuracies before it.
     #[serde(flatten)]
-    pub scores: Scores,
+    pub scores: S,
     /// The learning rate.
     pub rate: f32,
     /// The norm of the gradients; `null` in the file if it is infinite or not a number.
@@ -31,49 +30,25 @@ pub struct StepRecord {
     pub seconds: f64,
 }
 
-/// What a model makes of documents that it was not trained on.
+/// What a model makes of data that it was not trained on.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Evaluation {
+pub struct Evaluation<S = Scores> {
     /// After how many steps.
     pub step: u64,
+    /// Of how many parameters the model has the mean, if it has that of several: see
+    /// [`Average`](super::Average).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub averaged: Option<u64>,
     /// The losses and accuracies.
-    pub held_out: Scores,
-    /// e to the masked loss: among how many words the model still has to choose.
+    pub held_out: S,
+    /// e to the loss of a word: among how many words the model still has to choose.
     #[serde(deserialize_with = "null_is_nan")]
     pub perplexity: f64,
 }
 
-/// Means over masked words, and over pairs of sentences. What is infinite or not a number is `null` in
-/// the file, and read as NaN.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Scores {
-    /// The loss of a masked word, in nats.
-    #[serde(deserialize_with = "null_is_nan")]
-    pub masked_loss: f64,
-    /// The part of the masked words that the model finds.
-    #[serde(deserialize_with = "null_is_nan")]
-    pub masked_accuracy: f64,
-    /// The loss of a pair, in nats.
-    #[serde(deserialize_with = "null_is_nan")]
-    pub next_loss: f64,
-    /// The part of the pairs that the model tells.
-    #[serde(deserialize_with = "null_is_nan")]
-    pub next_accuracy: f64,
-}
-
-fn null_is_nan<'de, D: Deserializer<'de>>(json: D) -> Result<f64, D::Error> {
+/// What is infinite or not a number is `null` in the file, and read as NaN.
+pub(super) fn null_is_nan<'de, D: Deserializer<'de>>(json: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(json)?.unwrap_or(f64::NAN))
-}
-
-impl From<PretrainingLoss> for Scores {
-    fn from(loss: PretrainingLoss) -> Scores {
-        Scores {
-            masked_loss: loss.masked.mean(),
-            masked_accuracy: loss.masked.accuracy(),
-            next_loss: loss.next_sentence.mean(),
-            next_accuracy: loss.next_sentence.accuracy(),
-        }
-    }
 }
 
 /// The file `log.jsonl` of a run.
@@ -81,8 +56,8 @@ impl From<PretrainingLoss> for Scores {
 pub(super) struct Log {
     path: PathBuf,
     file: File,
-    /// The step of the last evaluation in it.
-    evaluated: Option<u64>,
+    /// The step of the last evaluation in it, and of the last one of a mean.
+    evaluated: [Option<u64>; 2],
 }
 
 impl Log {
@@ -93,8 +68,12 @@ impl Log {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(RunError::io(path)(error)),
         };
-        let evaluated = kept.iter().rev().find_map(|line| {
-            serde_json::from_str::<Value>(line).ok().filter(is_evaluation)?["step"].as_u64()
+        let evaluated = [false, true].map(|is_mean| {
+            kept.iter().rev().find_map(|line| {
+                let record: Value = serde_json::from_str(line).ok()?;
+                let is_it = is_evaluation(&record) && record.get("averaged").is_some() == is_mean;
+                record["step"].as_u64().filter(|_| is_it)
+            })
         });
         replace_file(path, |file| kept.iter().try_for_each(|line| writeln!(file, "{line}")))?;
         let file = OpenOptions::new().append(true).open(path).map_err(RunError::io(path))?;
@@ -109,12 +88,16 @@ impl Log {
 
     /// The same for an evaluation, if there is none of this step yet: a run that is complete may be
     /// evaluated again.
-    pub(super) fn write_evaluation(&mut self, evaluation: &Evaluation) -> Result<(), RunError> {
-        if self.evaluated == Some(evaluation.step) {
+    pub(super) fn write_evaluation<S: Serialize>(
+        &mut self,
+        evaluation: &Evaluation<S>,
+    ) -> Result<(), RunError> {
+        let kind = usize::from(evaluation.averaged.is_some());
+        if self.evaluated[kind] == Some(evaluation.step) {
             return Ok(());
         }
         self.write(evaluation)?;
-        self.evaluated = Some(evaluation.step);
+        self.evaluated[kind] = Some(evaluation.step);
         Ok(())
     }
 
@@ -123,22 +106,24 @@ impl Log {
         self.file.sync_all().map_err(RunError::io(&self.path))
     }
 
-    /// The losses of all steps, and those of the evaluations.
-    pub(super) fn chart(&self, title: &str) -> Result<Chart, RunError> {
+    /// The losses of all steps, and those of the evaluations, but for those of means.
+    pub(super) fn chart<T: Task>(&self) -> Result<Chart, RunError> {
         let file = File::open(&self.path).map_err(RunError::io(&self.path))?;
         let (mut training, mut held_out) = (Vec::new(), Vec::new());
         for line in BufReader::new(file).lines() {
             let line = line.map_err(RunError::io(&self.path))?;
-            if let Ok(record) = serde_json::from_str::<StepRecord>(&line) {
-                training.push((record.step as f64, record.scores.masked_loss));
-            } else if let Ok(record) = serde_json::from_str::<Evaluation>(&line) {
-                held_out.push((record.step as f64, record.held_out.masked_loss));
+            if let Ok(record) = serde_json::from_str::<StepRecord<T::Scores>>(&line) {
+                training.push((record.step as f64, T::loss(&record.scores)));
+            } else if let Ok(record) = serde_json::from_str::<Evaluation<T::Scores>>(&line)
+                && record.averaged.is_none()
+            {
+                held_out.push((record.step as f64, T::loss(&record.held_out)));
             }
         }
         let curve = |name: &str, points| Curve { name: name.to_owned(), points };
         Ok(Chart {
-            title: title.to_owned(),
-            unit: "loss of a masked word, nats".to_owned(),
+            title: T::TITLE.to_owned(),
+            unit: T::UNIT.to_owned(),
             curves: vec![curve("training", training), curve("held out", held_out)],
         })
     }
@@ -164,6 +149,7 @@ fn lines_until(file: File, step: u64) -> std::io::Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::pretraining::Pretraining;
 
     #[test]
     fn what_is_no_number_is_read_as_none() {
@@ -185,7 +171,8 @@ mod tests {
         (scores.next_loss, scores.next_accuracy) = (f64::INFINITY, f64::NAN);
         record = StepRecord { step: 2, scores, norm: None, skipped: true, ..record };
         log.write(&record).unwrap();
-        let evaluation = Evaluation { step: 2, held_out: scores, perplexity: f64::INFINITY };
+        let evaluation =
+            Evaluation { step: 2, averaged: None, held_out: scores, perplexity: f64::INFINITY };
         log.write_evaluation(&evaluation).unwrap();
         let text = std::fs::read_to_string(folder.path().join("log.jsonl")).unwrap();
         let lines: Vec<&str> = text.lines().collect();
@@ -195,7 +182,7 @@ mod tests {
         let read: Evaluation = serde_json::from_str(lines[2]).unwrap();
         assert!(read.perplexity.is_nan() && read.held_out.next_accuracy.is_nan());
         let points = |chart: &Chart| chart.curves.iter().map(|c| c.points.len()).sum::<usize>();
-        let chart = log.chart("x").unwrap();
+        let chart = log.chart::<Pretraining>().unwrap();
         assert_eq!(points(&chart), 3);
         assert!(!chart.to_svg().contains("NaN"));
         // A value that is missing is no value that is null.

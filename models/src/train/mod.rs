@@ -4,6 +4,9 @@
 //! - [`Optimizer`], [`Schedule`]: what a step does with its gradients
 //! - [`initialize`], [`initialize_transformer`]: the parameters of a model that has learnt nothing yet
 //! - [`PretrainingRun`]: all of it, from texts to a folder that `transformers` opens
+//! - [`TranslationRun`]: the same from pairs of sentences to a Transformer; both are a [`Run`] of a
+//!   [`Task`]
+//! - [`Average`]: the mean of the parameters of a run's last steps
 //! - [`store`]: checkpoints that survive a power cut
 //! - [`export`], [`export_transformer`], [`carry_over`]: trained parameters to a folder, or to a model with another head
 //!
@@ -36,6 +39,7 @@
 //! # Ok::<(), ferrite_models::Error>(())
 //! ```
 
+mod average;
 mod chart;
 mod error;
 mod export;
@@ -44,22 +48,29 @@ mod initialize;
 mod log;
 mod memory;
 mod optimizer;
+mod pretraining;
 mod recipe;
 mod run;
 mod schedule;
 pub mod store;
+mod task;
 mod trained;
 mod trainer;
+mod translation;
 
+pub use average::Average;
 pub use chart::{Chart, Curve};
 pub use error::RunError;
 pub use export::{carry_over, export, export_transformer, replace_file};
 pub use folder::RunFolder;
 pub use initialize::{initialize, initialize_transformer, sinusoidal_positions};
-pub use log::{Evaluation, Scores, StepRecord};
+pub use log::{Evaluation, StepRecord};
 pub use memory::{LargestBatch, Memory};
 pub use optimizer::{Optimizer, OptimizerOptions, Update};
-pub use run::{PretrainingRun, RunOptions};
+pub use pretraining::{Pretraining, PretrainingRun, RunOptions, Scores};
+pub use run::Run;
 pub use schedule::{Schedule, ScheduleShape};
+pub use task::Task;
 pub use trained::Trained;
 pub use trainer::{Step, Trainer, TrainerOptions};
+pub use translation::{Translation, TranslationOptions, TranslationRun, TranslationScores};

@@ -1,17 +1,22 @@
 //! What decides about the results of a run, so that one that goes on can be held to it.
 
-use serde_json::{Value, json};
+use ferrite_kernels::Arithmetic;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
 
-use super::{OptimizerOptions, RunOptions, TrainerOptions};
-use crate::data::{BatchSize, Masking};
+use super::{OptimizerOptions, TrainerOptions};
 
-/// All settings, but for the text and the vocabulary: those show in the position of the data.
-pub(super) fn recipe(options: &RunOptions) -> Value {
-    let RunOptions { arithmetic, config, trainer, data, accumulate, evaluation_batches: _ } =
-        options;
+/// The settings that runs of every task have.
+pub(super) fn common(
+    arithmetic: Arithmetic,
+    config: &impl Serialize,
+    trainer: &TrainerOptions,
+    accumulate: usize,
+) -> Map<String, Value> {
+    // Label smoothing is the business of the tasks that have any.
     let TrainerOptions { optimizer, schedule, seed, label_smoothing: _ } = trainer;
     let OptimizerOptions { adamw, max_norm } = optimizer;
-    json!({
+    let value = json!({
         "level": arithmetic.level().name(),
         "precision": arithmetic.precision().name(),
         "config": serde_json::to_value(config).expect("strings and numbers"),
@@ -26,30 +31,11 @@ pub(super) fn recipe(options: &RunOptions) -> Value {
         "schedule": schedule,
         "seed": seed,
         "accumulate": accumulate,
-        "batch": match data.batch {
-            BatchSize::Sequences(sequences) => json!({"sequences": sequences}),
-            BatchSize::Tokens(tokens) => json!({"tokens": tokens}),
-        },
-        "data": {
-            "seed": data.seed,
-            "held_out": data.held_out,
-            "shard_documents": data.shard_documents,
-            "shard_bytes": data.shard_bytes,
-            "pairs": {
-                "max_seq_length": data.instances.max_seq_length,
-                "short_seq_prob": data.instances.short_seq_prob,
-            },
-            "words": {
-                "probability": data.masking.probability,
-                "max_predictions": data.masking.max_predictions,
-                "whole_words": data.masking.whole_words,
-                "static": match data.masking.masking {
-                    Masking::Dynamic => None,
-                    Masking::Static { duplicates } => Some(duplicates),
-                },
-            },
-        },
-    })
+    });
+    match value {
+        Value::Object(settings) => settings,
+        _ => unreachable!("it is an object"),
+    }
 }
 
 /// The name of the first setting that differs, such as `schedule.total`, as it was and as it is.

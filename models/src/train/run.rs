@@ -1,191 +1,94 @@
-//! A run of pre-training: from text to a model, that can stop at any moment and go on.
+//! A run of training: from data to a model, that can stop at any moment and go on.
 
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Instant;
 
-use ferrite_kernels::{Arithmetic, elementwise};
-use ferrite_tokenizer::Tokenizer;
+use ferrite_kernels::elementwise;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::export::{export, replace_file};
+use super::average::Snapshots;
+use super::export::replace_file;
 use super::folder::{CHART, CHECKPOINTS, LOG, sweep};
 use super::log::Log;
-use super::recipe::{difference, recipe};
+use super::recipe::difference;
 use super::store::{self, StoreError, Stored};
-use super::trainer::PASSES;
-use super::{
-    Evaluation, Optimizer, RunError, RunFolder, Scores, StepRecord, Trainer, TrainerOptions,
-    initialize,
-};
-use crate::bert::{BertConfig, Parameters, Part, PretrainingLoss, PretrainingTargets, Workspace};
-use crate::data::{Corpus, DataError, Position, PretrainingBatches, PretrainingOptions};
+use super::{Evaluation, Optimizer, RunError, RunFolder, StepRecord, Task, Trained, Trainer};
+use crate::parameters::Parameters;
 
 /// Steps in a row without a finite gradient, after which no more is to be hoped for.
 const PATIENCE: u64 = 100;
 
-/// What a run is made of.
-#[derive(Clone, Debug)]
-pub struct RunOptions {
-    /// How products are computed, in f32 or bf16.
-    pub arithmetic: Arithmetic,
-    /// The model.
-    pub config: BertConfig,
-    /// How it is trained; the schedule's `total` is the number of steps.
-    pub trainer: TrainerOptions,
-    /// What it reads.
-    pub data: PretrainingOptions,
-    /// Batches to a step, whose gradients are added.
-    pub accumulate: usize,
-    /// Batches of the held-out documents that an evaluation takes, at most.
-    pub evaluation_batches: usize,
-}
-
-impl RunOptions {
-    /// Refuses what no batch or no evaluation can be made with, but for what the data refuse.
-    fn check(&self) -> Result<(), RunError> {
-        self.config.check_training("config.json".as_ref())?;
-        self.trainer.check()?;
-        let positions = self.config.max_position_embeddings;
-        let length = self.data.instances.max_seq_length;
-        let above_zero = "a number above 0";
-        for (option, expected, found, is_right) in [
-            (
-                "accumulate",
-                "a number from 1 to 2^20",
-                self.accumulate,
-                (1..=PASSES).contains(&self.accumulate),
-            ),
-            (
-                "evaluation_batches",
-                above_zero,
-                self.evaluation_batches,
-                self.evaluation_batches > 0,
-            ),
-            ("max_seq_length", "at most max_position_embeddings", length, length <= positions),
-        ] {
-            if !is_right {
-                let found = found.to_string();
-                return Err(DataError::InvalidOption { option, expected, found }.into());
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A run of pre-training in a folder: checkpoints in `checkpoints/`, every step and evaluation in
-/// `log.jsonl`, their curves in `loss.svg`, and in the end the model for `transformers`.
+/// A run of training in a folder: checkpoints in `checkpoints/`, every step and evaluation in
+/// `log.jsonl`, their curves in `loss.svg`, and in the end the model.
 ///
-/// With the same options, texts and level the parameters after a number of steps are the same to
-/// the last bit, whatever the number of threads, and however often the run was stopped or killed in
+/// With the same options, data and level the parameters after a number of steps are the same to the
+/// last bit, whatever the number of threads, and however often the run was stopped or killed in
 /// between.
+///
+/// What is learnt is the task: see [`PretrainingRun`](super::PretrainingRun) and
+/// [`TranslationRun`](super::TranslationRun).
 #[derive(Debug)]
-pub struct PretrainingRun {
+pub struct Run<T: Task> {
     folder: PathBuf,
-    options: RunOptions,
-    corpus: Arc<Corpus>,
-    tokenizer: Arc<Tokenizer>,
-    trainer: Trainer,
-    batches: PretrainingBatches,
+    pub(super) task: T,
+    trainer: Trainer<T::Model>,
     log: Log,
-    workspace: Workspace,
+    /// The parameters to take the mean of, if that is asked for.
+    snapshots: Option<Snapshots>,
     damaged: Vec<StoreError>,
     /// Steps one after the other that were skipped.
     skipped_in_a_row: u64,
     _lock: Option<File>,
 }
 
-impl PretrainingRun {
-    /// Begins a run in a folder, which is made if it is not there.
+impl<T: Task> Run<T> {
+    /// Begins a run of a task that stands at the beginning of its data, or goes on with one,
+    /// whichever the folder is for.
     ///
     /// # Errors
-    /// Those of [`RunFolder::fresh`] and of [`PretrainingRun::begin`].
-    pub fn start(
-        folder: &Path,
-        options: RunOptions,
-        corpus: Arc<Corpus>,
-        tokenizer: Arc<Tokenizer>,
-    ) -> Result<PretrainingRun, RunError> {
-        PretrainingRun::begin(RunFolder::fresh(folder)?, options, corpus, tokenizer)
-    }
-
-    /// Goes on with the run in a folder, from its newest checkpoint that is whole.
+    /// [`RunError::OtherRecipe`] if the task, or [`DataError::OtherData`] if its data, are not those
+    /// that the run was begun with; and whatever keeps the model or the files from being made.
     ///
-    /// # Errors
-    /// Those of [`RunFolder::begun`] and of [`PretrainingRun::begin`].
-    pub fn resume(
-        folder: &Path,
-        options: RunOptions,
-        corpus: Arc<Corpus>,
-        tokenizer: Arc<Tokenizer>,
-    ) -> Result<PretrainingRun, RunError> {
-        PretrainingRun::begin(RunFolder::begun(folder)?, options, corpus, tokenizer)
-    }
-
-    /// Begins a run, or goes on with one, whichever the folder is for. A batch of the held-out
-    /// documents is made, so that what keeps the first evaluation from being done shows now.
-    ///
-    /// # Errors
-    /// [`RunError::OtherRecipe`] if the options, or [`DataError::OtherData`] if the texts or the
-    /// vocabulary, are not those that the run was begun with; and whatever keeps the model, the
-    /// data or the files from being made.
-    pub fn begin(
-        folder: RunFolder,
-        options: RunOptions,
-        corpus: Arc<Corpus>,
-        tokenizer: Arc<Tokenizer>,
-    ) -> Result<PretrainingRun, RunError> {
-        options.check()?;
+    /// [`DataError::OtherData`]: crate::data::DataError::OtherData
+    pub fn of(folder: RunFolder, mut task: T) -> Result<Run<T>, RunError> {
         let RunFolder { path: folder, stored, lock: _lock } = folder;
-        let RunOptions { arithmetic, config, trainer, data, .. } = options.clone();
-        let state = stored.as_ref().map(State::of).transpose()?;
-        if let Some(state) = &state {
-            state.check_recipe(&folder, &recipe(&options))?;
-        }
-        let mut batches = PretrainingBatches::new(corpus.clone(), tokenizer.clone(), data)?;
-        if let Some(state) = &state {
-            batches.seek(state.position)?;
-        }
-        PretrainingBatches::held_out(corpus.clone(), tokenizer.clone(), data)?
-            .next()
+        let options = task.trainer_options();
+        let snapshots = task
+            .average()
+            .map(|average| Snapshots::new(&folder, average, options.schedule.total))
             .transpose()?;
-        let skipped_in_a_row = state.as_ref().map_or(0, |state| state.skipped_in_a_row);
-        let (parameters, optimizer, step) = match (&stored, state) {
-            (Some(stored), Some(state)) => {
-                let zeros = Parameters::zeros(&config, &Part::PRETRAINING);
-                let mut optimizer = Optimizer::new(trainer.optimizer, &zeros);
+        let (parameters, optimizer, step, skipped_in_a_row) = match &stored {
+            Some(stored) => {
+                let state = State::of(stored)?;
+                state.check_recipe(&folder, &task.recipe())?;
+                task.seek(state.position)?;
+                let zeros = task.zeros();
+                let mut optimizer = Optimizer::new(options.optimizer, &zeros);
                 read(stored, "m", &mut optimizer.m)?;
                 read(stored, "v", &mut optimizer.v)?;
                 (optimizer.updates, optimizer.skipped) = (state.updates, state.skipped);
                 let mut parameters = zeros;
                 read(stored, "model", &mut parameters)?;
-                (parameters, optimizer, stored.step)
+                (parameters, optimizer, stored.step, state.skipped_in_a_row)
             }
-            _ => {
-                let parameters = initialize(&config, &Part::PRETRAINING, trainer.seed);
-                let optimizer = Optimizer::new(trainer.optimizer, &parameters);
-                (parameters, optimizer, 0)
+            None => {
+                let parameters = task.initialize();
+                let optimizer = Optimizer::new(options.optimizer, &parameters);
+                (parameters, optimizer, 0, 0)
             }
         };
-        let parts = &Part::PRETRAINING;
-        let trainer =
-            Trainer::with(arithmetic, config, parts, parameters, optimizer, step, trainer)?;
+        let model = task.model(&parameters)?;
+        let trainer = Trainer::at(step, model, parameters, optimizer, options);
         sweep(&folder);
+        if let (Some(snapshots), None) = (&snapshots, &stored) {
+            snapshots.clear()?;
+        }
         let log = Log::open(&folder.join(LOG), step)?;
-        Ok(PretrainingRun {
-            folder,
-            options,
-            corpus,
-            tokenizer,
-            trainer,
-            batches,
-            log,
-            workspace: Workspace::default(),
-            damaged: stored.map(|stored| stored.skipped).unwrap_or_default(),
-            skipped_in_a_row,
-            _lock,
-        })
+        let damaged = stored.map(|stored| stored.skipped).unwrap_or_default();
+        Ok(Run { folder, task, trainer, log, snapshots, damaged, skipped_in_a_row, _lock })
     }
 
     /// What is wrong with the checkpoints that are newer than the one that the run goes on from.
@@ -200,45 +103,32 @@ impl PretrainingRun {
 
     /// The steps of the whole run.
     pub fn total(&self) -> u64 {
-        self.options.trainer.schedule.total
+        self.trainer.options().schedule.total
     }
 
     /// The trainer, with the model as it is now.
-    pub fn trainer(&self) -> &Trainer {
+    pub fn trainer(&self) -> &Trainer<T::Model> {
         &self.trainer
     }
 
     /// The epoch that the next batch is of, from 0.
     pub fn epoch(&self) -> u64 {
-        self.position().epoch
-    }
-
-    fn position(&self) -> Position {
-        self.batches.position()
+        self.task.epoch()
     }
 
     /// One step, written to the log.
     ///
     /// # Errors
-    /// If the texts cannot be read any more, and then all is as before the step;
-    /// [`RunError::Diverged`] if a hundred steps in a row had infinite gradients; [`RunError::Io`]
-    /// if the log cannot be written, and then the run has to go on from its last checkpoint.
-    pub fn step(&mut self) -> Result<StepRecord, RunError> {
+    /// If the data cannot be read any more, and then all is as before the step;
+    /// [`RunError::Diverged`] if a hundred steps in a row had infinite gradients; [`RunError::Io`] or
+    /// [`RunError::Store`] if the log, or the parameters for a mean, cannot be written, and then the
+    /// run has to go on from its last checkpoint.
+    pub fn step(&mut self) -> Result<StepRecord<T::Scores>, RunError> {
         let start = Instant::now();
-        let position = self.position();
-        let made: Result<Vec<_>, _> = self.batches.by_ref().take(self.options.accumulate).collect();
-        let batches = match made {
-            Ok(batches) => batches,
-            Err(error) => {
-                self.batches.seek(position)?;
-                return Err(error.into());
-            }
-        };
-        let step = self.trainer.pretrain_step(&batches)?;
-        let tokens = batches.iter().map(|batch| batch.batch.tokens() as u64).sum();
+        let (step, tokens) = self.task.step(&mut self.trainer)?;
         let record = StepRecord {
             step: self.trainer.steps(),
-            scores: Scores::from(step.loss),
+            scores: step.loss,
             rate: step.rate,
             norm: step.norm.is_finite().then_some(step.norm),
             skipped: step.skipped,
@@ -246,6 +136,9 @@ impl PretrainingRun {
             seconds: start.elapsed().as_secs_f64(),
         };
         self.log.write(&record)?;
+        if let Some(snapshots) = &self.snapshots {
+            snapshots.save(self.trainer.steps(), self.trainer.parameters())?;
+        }
         self.skipped_in_a_row = if step.skipped { self.skipped_in_a_row + 1 } else { 0 };
         if self.skipped_in_a_row >= PATIENCE { Err(self.diverged()) } else { Ok(record) }
     }
@@ -255,25 +148,43 @@ impl PretrainingRun {
         RunError::Diverged { skipped, steps }
     }
 
-    /// What the model makes of the held-out documents, written to the log, once for a step; always
-    /// of the same masks.
+    /// What the model makes of the data that are held out, written to the log, once for a step;
+    /// always of the same ones.
     ///
     /// # Errors
-    /// If the texts cannot be read any more, or the log cannot be written.
-    pub fn evaluate(&mut self) -> Result<Evaluation, RunError> {
-        let (corpus, tokenizer) = (self.corpus.clone(), self.tokenizer.clone());
-        let batches = PretrainingBatches::held_out(corpus, tokenizer, self.options.data)?;
-        let mut loss = PretrainingLoss::default();
-        for batch in batches.take(self.options.evaluation_batches) {
-            let batch = batch?;
-            let (bert, targets) = (self.trainer.bert(), PretrainingTargets::from(&batch));
-            loss += bert.pretraining_loss(&batch.batch, targets, &mut self.workspace)?;
-        }
-        let held_out = Scores::from(loss);
-        let perplexity = held_out.masked_loss.exp();
-        let evaluation = Evaluation { step: self.trainer.steps(), held_out, perplexity };
+    /// If the data cannot be read any more, or the log cannot be written.
+    pub fn evaluate(&mut self) -> Result<Evaluation<T::Scores>, RunError> {
+        let held_out = self.task.evaluate(self.trainer.model())?;
+        self.evaluated(held_out, None)
+    }
+
+    /// The same of the model with the mean of the parameters: see [`Average`](super::Average).
+    /// Nothing if the run takes no mean, or has not come to the first parameters of one.
+    ///
+    /// # Errors
+    /// As [`Run::evaluate`], and [`RunError::Store`] if the parameters cannot be read.
+    pub fn evaluate_average(&mut self) -> Result<Option<Evaluation<T::Scores>>, RunError> {
+        let Some((parameters, averaged)) = self.mean()? else { return Ok(None) };
+        let (task, trainer) = (&mut self.task, &mut self.trainer);
+        let held_out = trainer.with_parameters(&parameters, |model| task.evaluate(model))?;
+        self.evaluated(held_out, Some(averaged)).map(Some)
+    }
+
+    fn evaluated(
+        &mut self,
+        held_out: T::Scores,
+        averaged: Option<u64>,
+    ) -> Result<Evaluation<T::Scores>, RunError> {
+        let perplexity = T::loss(&held_out).exp();
+        let evaluation = Evaluation { step: self.trainer.steps(), averaged, held_out, perplexity };
         self.log.write_evaluation(&evaluation)?;
         Ok(evaluation)
+    }
+
+    /// The mean of the parameters, and of how many it is.
+    fn mean(&self) -> Result<Option<(Parameters, u64)>, RunError> {
+        let Some(snapshots) = &self.snapshots else { return Ok(None) };
+        Ok(snapshots.mean(self.trainer.steps(), self.trainer.parameters())?)
     }
 
     /// Saves all that is needed to go on, and draws the curves. The last two checkpoints are kept.
@@ -284,50 +195,53 @@ impl PretrainingRun {
     /// [`RunError::Diverged`], and nothing is written.
     pub fn save(&mut self) -> Result<PathBuf, RunError> {
         let (trainer, optimizer) = (&self.trainer, self.trainer.optimizer());
-        let (level, values) = (trainer.bert().level(), trainer.parameters().values());
+        let (level, values) = (trainer.model().level(), trainer.parameters().values());
         if !elementwise::sum_of_squares_shared(level, values).is_finite() {
             return Err(self.diverged());
         }
         let groups = [("model", trainer.parameters()), ("m", &optimizer.m), ("v", &optimizer.v)];
         let groups = groups.map(|(name, of)| (name, store::views(of)));
         let state = json!({
-            "position": self.position(),
+            "position": self.task.position(),
             "updates": optimizer.updates,
             "skipped": optimizer.skipped,
             "skipped_in_a_row": self.skipped_in_a_row,
-            "recipe": recipe(&self.options),
+            "recipe": self.task.recipe(),
         });
         // The steps before a checkpoint are not written again.
         self.log.sync()?;
         let root = self.folder.join(CHECKPOINTS);
         let saved = store::save(&root, trainer.steps(), &groups, &state)?;
-        let svg = self.log.chart("Pre-training")?.to_svg();
-        replace_file(&self.folder.join(CHART), |file| {
-            std::io::Write::write_all(file, svg.as_bytes())
-        })?;
+        let svg = self.log.chart::<T>()?.to_svg();
+        replace_file(&self.folder.join(CHART), |file| file.write_all(svg.as_bytes()))?;
         Ok(saved)
     }
 
-    /// Writes the model as it is now: see [`export`].
+    /// Writes the model as it is now, or with the mean of the parameters if the run takes one: see
+    /// [`export`](super::export) and [`export_transformer`](super::export_transformer).
     ///
     /// # Errors
-    /// [`RunError::Io`], with the file.
+    /// [`RunError::Io`], with the file; [`RunError::Store`] if parameters for the mean cannot be
+    /// read.
     pub fn export(&self) -> Result<(), RunError> {
-        export(&self.folder, &self.options.config, self.trainer.parameters())
+        match self.mean()? {
+            Some((parameters, _)) => self.task.export(&self.folder, &parameters),
+            None => self.task.export(&self.folder, self.trainer.parameters()),
+        }
     }
 }
 
 /// What of a run is saved besides tensors.
-struct State {
-    position: Position,
+struct State<P> {
+    position: P,
     updates: u64,
     skipped: u64,
     skipped_in_a_row: u64,
     recipe: Value,
 }
 
-impl State {
-    fn of(stored: &Stored) -> Result<State, RunError> {
+impl<P: DeserializeOwned> State<P> {
+    fn of(stored: &Stored) -> Result<State<P>, RunError> {
         let invalid =
             |reason: String| RunError::InvalidState { folder: stored.folder.clone(), reason };
         let number = |name: &str| {

@@ -109,6 +109,14 @@ pub struct Step<L> {
     pub skipped: bool,
 }
 
+impl<L> Step<L> {
+    /// The same step, its losses told in another way.
+    pub(super) fn map<S>(self, scores: impl FnOnce(L) -> S) -> Step<S> {
+        let Step { loss, rate, norm, skipped } = self;
+        Step { loss: scores(loss), rate, norm, skipped }
+    }
+}
+
 /// A model that is trained, and all that belongs to its training: a [`Bert`] or a [`Transformer`].
 ///
 /// For one level and precision the parameters after a number of steps depend, to the last bit, on
@@ -142,7 +150,7 @@ impl<M: Trained> Trainer<M> {
     }
 
     /// The same of a training that has come to `step`, with the optimizer that it had then.
-    fn at(
+    pub(super) fn at(
         step: u64,
         model: M,
         parameters: Parameters,
@@ -197,6 +205,18 @@ impl<M: Trained> Trainer<M> {
         self.model.update(&self.parameters);
     }
 
+    /// What `work` makes of the model when it has these parameters in place of its own.
+    pub(super) fn with_parameters<T>(
+        &mut self,
+        parameters: &Parameters,
+        work: impl FnOnce(&M) -> T,
+    ) -> T {
+        self.model.update(parameters);
+        let result = work(&self.model);
+        self.model.update(&self.parameters);
+        result
+    }
+
     /// A step with the gradients that `pass` adds for each batch.
     #[track_caller]
     fn step<B, L: Default>(
@@ -249,23 +269,9 @@ impl Trainer<Bert> {
         parameters: Parameters,
         options: TrainerOptions,
     ) -> Result<Trainer, Error> {
-        let optimizer = Optimizer::new(options.optimizer, &parameters);
-        Trainer::with(arithmetic, config, parts, parameters, optimizer, 0, options)
-    }
-
-    /// The same of a training that has come to `step`, with the optimizer that it had then.
-    pub(super) fn with(
-        arithmetic: impl Into<Arithmetic>,
-        config: BertConfig,
-        parts: &[Part],
-        parameters: Parameters,
-        optimizer: Optimizer,
-        step: u64,
-        options: TrainerOptions,
-    ) -> Result<Trainer, Error> {
         options.check()?;
         let bert = Bert::trainable(arithmetic, config, parts, &parameters)?;
-        Ok(Trainer::at(step, bert, parameters, optimizer, options))
+        Ok(Trainer::of(bert, parameters, options))
     }
 
     /// The model as it is now. It serves inference, too.

@@ -99,12 +99,24 @@ pub fn save(
     groups: &[(&str, Vec<TensorView<'_>>)],
     state: &Value,
 ) -> Result<PathBuf, StoreError> {
-    save_on(&System, root, step, groups, state)
+    save_last(root, 2, step, groups, state)
+}
+
+/// The same, where the last `keep` checkpoints are kept, this one among them.
+pub(super) fn save_last(
+    root: &Path,
+    keep: usize,
+    step: u64,
+    groups: &[(&str, Vec<TensorView<'_>>)],
+    state: &Value,
+) -> Result<PathBuf, StoreError> {
+    save_on(&System, root, keep, step, groups, state)
 }
 
 fn save_on(
     disk: &impl Disk,
     root: &Path,
+    keep: usize,
     step: u64,
     groups: &[(&str, Vec<TensorView<'_>>)],
     state: &Value,
@@ -123,7 +135,7 @@ fn save_on(
         return Err(error);
     }
     sweep(disk, root)
-        .and_then(|()| remove_older(disk, root, step))
+        .and_then(|()| remove_older(disk, root, keep, step))
         .map_err(|(path, source)| StoreError::NotRemoved { saved: saved.clone(), path, source })?;
     Ok(saved)
 }
@@ -262,10 +274,11 @@ fn sweep(disk: &impl Disk, root: &Path) -> Result<(), Left> {
     temporary.try_for_each(|name| remove(disk, &root.join(name)))
 }
 
-/// Removes all checkpoints before `step` but the newest that has all its parts.
-fn remove_older(disk: &impl Disk, root: &Path, step: u64) -> Result<(), Left> {
+/// Removes all checkpoints before `step` but the newest ones that have all their parts: with that
+/// of `step` there are `keep`.
+fn remove_older(disk: &impl Disk, root: &Path, keep: usize, step: u64) -> Result<(), Left> {
     let steps = steps(disk, root).map_err(|error| (root.to_owned(), error))?;
-    let mut is_kept = false;
+    let mut kept = 1;
     for older in steps.into_iter().filter(|&older| older < step) {
         let folder = root.join(folder_name(older));
         let has_all = || {
@@ -273,8 +286,8 @@ fn remove_older(disk: &impl Disk, root: &Path, step: u64) -> Result<(), Left> {
                 .and_then(|record| record.check_sizes(disk, &folder))
                 .is_ok()
         };
-        if !is_kept && has_all() {
-            is_kept = true;
+        if kept < keep && has_all() {
+            kept += 1;
         } else {
             remove(disk, &folder)?;
         }
@@ -332,6 +345,24 @@ pub fn latest(root: &Path) -> Result<Option<Stored>, StoreError> {
         true => Ok(None),
         false => Err(StoreError::NoneWhole { root: root.to_owned(), faults: skipped }),
     }
+}
+
+/// The checkpoint of a step, every bit of it checked.
+pub(super) fn at(root: &Path, step: u64) -> Result<Stored, StoreError> {
+    Stored::open(root.join(folder_name(step)), step)
+}
+
+/// Removes all checkpoints under `root`, if there is such a folder.
+pub(super) fn clear(root: &Path) -> Result<(), StoreError> {
+    let steps = match steps(&System, root) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        steps => steps.map_err(StoreError::io(root))?,
+    };
+    sweep(&System, root)
+        .and_then(|()| {
+            steps.into_iter().try_for_each(|step| remove(&System, &root.join(folder_name(step))))
+        })
+        .map_err(|(path, source)| StoreError::Io { path, source })
 }
 
 /// A checkpoint that is whole.

@@ -37,7 +37,7 @@ impl Content {
 
 fn save_step(disk: &impl Disk, root: &Path, step: u64) -> Result<PathBuf, StoreError> {
     let content = Content::new(step);
-    save_on(disk, root, step, &content.groups(), &content.state)
+    save_on(disk, root, 2, step, &content.groups(), &content.state)
 }
 
 fn bits(numbers: &[f32]) -> Vec<u32> {
@@ -91,6 +91,36 @@ fn the_last_two_are_kept_and_the_newest_is_read() {
         let parts = ["commit.json", "m.safetensors", "model.safetensors", "state.json"];
         assert_eq!(names(&saved)[..4], parts);
     }
+}
+
+#[test]
+fn as_many_are_kept_as_are_asked_for_and_each_is_there() {
+    let root = tempfile::tempdir().unwrap();
+    let save = |keep: usize, step: u64| {
+        let content = Content::new(step);
+        save_last(root.path(), keep, step, &content.groups(), &content.state).unwrap();
+        (1..=9).filter(|&step| at(root.path(), step).is_ok()).collect::<Vec<u64>>()
+    };
+    let expected: [(u64, &[u64]); 6] = [
+        (1, &[1]),
+        (2, &[1, 2]),
+        (3, &[1, 2, 3]),
+        (7, &[2, 3, 7]),
+        // Those that are newer are another's, and stay.
+        (5, &[2, 3, 5, 7]),
+        (8, &[5, 7, 8]),
+    ];
+    for (step, kept) in expected {
+        assert_eq!(save(3, step), kept);
+        assert_eq!(check(&at(root.path(), step).unwrap()), step);
+    }
+    assert_eq!(save(1, 9), [9]);
+    fs::write(root.path().join("step-00000009/state.json"), "{}").unwrap();
+    assert!(matches!(at(root.path(), 9), Err(StoreError::WrongSize { .. })));
+    assert!(matches!(at(root.path(), 4), Err(StoreError::Io { .. })));
+    clear(root.path()).unwrap();
+    assert!(names(root.path()).is_empty());
+    clear(&root.path().join("missing")).unwrap();
 }
 
 #[test]

@@ -58,7 +58,7 @@ pub(super) fn line(record: &StepRecord, of: &Evaluation, total: u64, pace: &Pace
 
 /// What is written to stdout in the end.
 pub(super) fn report(evaluation: &Evaluation, format: Format) -> String {
-    let Evaluation { step, held_out, perplexity } = evaluation;
+    let Evaluation { step, held_out, perplexity, .. } = evaluation;
     match format {
         Format::Jsonl => serde_json::to_string(evaluation).expect("numbers") + "\n",
         Format::Text => format!(
