@@ -44,6 +44,13 @@ impl EncodedPairs {
         (&self.ids[start..middle], &self.ids[middle..end])
     }
 
+    /// What all of it takes in memory.
+    pub fn bytes(&self) -> u64 {
+        let ids = self.ids.capacity() * size_of::<u32>();
+        let ends = self.ends.capacity() * size_of::<[usize; 2]>();
+        (ids + ends + self.lines.capacity() * size_of::<u64>()) as u64
+    }
+
     /// The line of a pair, from 1.
     ///
     /// # Panics

@@ -8,6 +8,7 @@
 //! input      where the texts come from, read ahead within bounds
 //! lines      bytes -> lines -> texts
 //! stream     texts -> batches -> results, in order
+//! training   what all trainings have in common
 //! embed similarity fill_mask tokenize vocab pretrain quickstart translate inspect    the verbs
 //! ```
 #![forbid(unsafe_code)]
@@ -55,6 +56,7 @@ mod quickstart;
 mod similarity;
 mod stream;
 mod tokenize;
+mod training;
 mod translate;
 mod vocab;
 

@@ -13,8 +13,8 @@ use ferrite_models::train::{
     OptimizerOptions, RunOptions, Schedule, ScheduleShape, TrainerOptions,
 };
 
-use crate::options::{Format, TrainingArithmeticOptions};
 use crate::outcome::Failure;
+use crate::training::{CourseOptions, check_counts, check_part, check_rate};
 
 /// Train a BERT on raw text, from nothing
 ///
@@ -31,14 +31,6 @@ pub(crate) struct Options {
     /// Files of text in UTF-8: prose or a sentence a line, a blank line between documents
     #[arg(value_name = "FILE", required = true)]
     pub(super) files: Vec<PathBuf>,
-
-    /// The folder to write to; it is made if it is not there
-    #[arg(long, value_name = "DIR")]
-    pub(super) out: PathBuf,
-
-    /// Go on with the run in --out, given the same options as it was begun with
-    #[arg(long)]
-    pub(super) resume: bool,
 
     /// The sizes of the model: one of BERT's published ones, or a config.json
     ///
@@ -58,17 +50,9 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with = "vocab")]
     pub(super) cased: bool,
 
-    /// Steps of the whole run
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
-    pub(super) steps: u64,
-
     /// Sequences of a batch
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub(super) batch: usize,
-
-    /// Batches of a step, one after the other in the same memory
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    accumulate: usize,
 
     /// Tokens of the longest sequence
     #[arg(long, value_name = "N", default_value_t = 128)]
@@ -77,10 +61,6 @@ pub(crate) struct Options {
     /// The highest learning rate [default: 1e-4 for models 768 wide and wider, else 5e-4]
     #[arg(long, value_name = "RATE")]
     rate: Option<f32>,
-
-    /// Steps in which the rate rises [default: a tenth of all]
-    #[arg(long, value_name = "N")]
-    warmup: Option<u64>,
 
     /// How the rate falls afterwards
     #[arg(long, value_name = "SHAPE", value_enum, default_value_t = Shape::Linear)]
@@ -114,32 +94,12 @@ pub(crate) struct Options {
     #[arg(long, value_name = "P", default_value_t = 0.02)]
     held_out: f64,
 
-    /// Steps from one evaluation to the next [default: a twentieth of all]
-    #[arg(long, value_name = "N")]
-    pub(super) evaluate_every: Option<u64>,
-
-    /// Batches of an evaluation, at most
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    evaluation_batches: usize,
-
-    /// Steps from one checkpoint to the next [default: a twentieth of all]
-    #[arg(long, value_name = "N")]
-    pub(super) save_every: Option<u64>,
-
-    /// Whatever is random follows from it
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    seed: u64,
-
     /// What is held out, the order of the text and its masks follow from it [default: --seed]
     #[arg(long, value_name = "N")]
     data_seed: Option<u64>,
 
     #[command(flatten)]
-    arithmetic: TrainingArithmeticOptions,
-
-    /// In what form the last evaluation is written to stdout
-    #[arg(long, value_name = "FORM", value_enum, default_value_t = Format::Text)]
-    pub(super) format: Format,
+    pub(super) course: CourseOptions,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -172,22 +132,13 @@ impl Options {
     /// Refuses what can be told to be wrong before anything is read.
     pub(super) fn check(&self) -> Result<(), Failure> {
         let usage = |message: String| Err(Failure::Usage(message));
-        for (option, value) in [
-            ("--steps", self.steps),
+        self.course.check()?;
+        check_counts([
             ("--batch", self.batch as u64),
-            ("--accumulate", self.accumulate as u64),
-            ("--evaluation-batches", self.evaluation_batches as u64),
-            ("--evaluate-every", self.evaluate_every.unwrap_or(1)),
-            ("--save-every", self.save_every.unwrap_or(1)),
             ("--static-masks", self.static_masks.unwrap_or(1).into()),
-        ] {
-            if value == 0 {
-                return usage(format!("{option} begins at 1"));
-            }
-        }
-        if !(self.held_out > 0.0 && self.held_out < 1.0) {
-            return usage(format!("--held-out {}: not between 0 and 1", self.held_out));
-        }
+        ])?;
+        check_part("--held-out", self.held_out)?;
+        check_rate(self.rate)?;
         if self.max_length < InstanceOptions::SHORTEST {
             let shortest = InstanceOptions::SHORTEST;
             return usage(format!("--max-length {}: at least {shortest}", self.max_length));
@@ -195,18 +146,16 @@ impl Options {
         if self.batch.checked_mul(self.max_length).is_none_or(|tokens| tokens >= 1 << 32) {
             return usage(format!("--batch {}: 2^32 tokens and more", self.batch));
         }
-        if let Some(rate) = self.rate.filter(|rate| !(rate.is_finite() && *rate > 0.0)) {
-            return usage(format!("--rate {rate}: not a number above 0"));
-        }
         Ok(())
     }
 
     /// The run of this model, with as many words as the vocabulary has.
     pub(super) fn run_options(&self, mut config: BertConfig, tokenizer: &Tokenizer) -> RunOptions {
+        let course = &self.course;
         config.vocab_size = config.vocab_size.max(tokenizer.vocab_size());
         let usual = if config.hidden_size >= 768 { 1e-4 } else { 5e-4 };
         RunOptions {
-            arithmetic: self.arithmetic.arithmetic_or(Precision::F32),
+            arithmetic: course.arithmetic.arithmetic_or(Precision::F32),
             config,
             trainer: TrainerOptions {
                 optimizer: match self.optimizer {
@@ -215,19 +164,19 @@ impl Options {
                 },
                 schedule: Schedule {
                     peak: self.rate.unwrap_or(usual),
-                    warmup: self.warmup.unwrap_or(self.steps / 10),
-                    total: self.steps,
+                    warmup: course.warmup(),
+                    total: course.steps,
                     shape: match self.schedule {
                         Shape::Linear => ScheduleShape::Linear,
                         Shape::Google => ScheduleShape::Google,
                         Shape::Constant => ScheduleShape::Constant,
                     },
                 },
-                seed: self.seed,
+                seed: course.seed,
                 label_smoothing: 0.0,
             },
             data: PretrainingOptions {
-                seed: self.data_seed.unwrap_or(self.seed),
+                seed: self.data_seed.unwrap_or(course.seed),
                 held_out: self.held_out,
                 batch: BatchSize::Sequences(self.batch),
                 instances: InstanceOptions {
@@ -245,8 +194,8 @@ impl Options {
                 },
                 ..PretrainingOptions::default()
             },
-            accumulate: self.accumulate,
-            evaluation_batches: self.evaluation_batches,
+            accumulate: course.accumulate,
+            evaluation_batches: course.evaluation_batches,
         }
     }
 

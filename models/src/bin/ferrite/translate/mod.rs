@@ -1,12 +1,18 @@
 //! `ferrite translate`: the Transformer of 2017, trained and put to work.
 //!
 //! ```text
+//! train        pairs of texts to a model
 //! run          texts to texts
+//! evaluate     how good they are
 //! quickstart   a little translator from nothing
+//! pairs        pairs of texts, read line by line
 //! ```
 
+mod evaluate;
+mod pairs;
 mod quickstart;
 mod run;
+mod train;
 
 use clap::{Args, Subcommand};
 
@@ -24,13 +30,17 @@ pub(crate) struct Options {
 
 #[derive(Subcommand)]
 enum Verb {
+    Train(Box<train::Options>),
     Run(Box<run::Options>),
+    Evaluate(Box<evaluate::Options>),
     Quickstart(quickstart::Options),
 }
 
 pub(crate) fn run(options: Options, console: &Console) -> Result<Outcome, Failure> {
     match options.verb {
+        Verb::Train(options) => train::run(&options, console),
         Verb::Run(options) => run::run(*options, console),
+        Verb::Evaluate(options) => evaluate::run(&options, console),
         Verb::Quickstart(options) => quickstart::run(options, console),
     }
 }

@@ -112,11 +112,7 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Outcome, Failur
     let both = training.iter().flat_map(|phrase| [&*phrase.english, &*phrase.german]);
     let tokenizer = tokenizer_of(both, recipe::vocabulary(), out)?;
     let config = config(&tokenizer);
-    let special = SpecialIds {
-        source_end: config.eos_token_id,
-        target_start: config.decoder_start_token_id,
-        target_end: config.eos_token_id,
-    };
+    let special = SpecialIds::from(&config);
     let pairs = Arc::new(encode(&tokenizer, &training)?);
     let mut batches =
         PairBatches::new(pairs, recipe::batches(*seed, special)).map_err(Failure::other)?;

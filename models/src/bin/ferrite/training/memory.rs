@@ -2,41 +2,40 @@
 
 use std::fs;
 
-use ferrite_models::data::Corpus;
-use ferrite_models::train::{LargestBatch, Memory, RunOptions};
+use ferrite_models::kernels::Arithmetic;
+use ferrite_models::train::Memory;
 
-use super::options::Options;
 use crate::console::Console;
 use crate::outcome::Failure;
 
-/// Says what the run will take, before it does; refuses what is more than the machine has.
-pub(super) fn tell_memory(
-    options: &Options,
-    run: &RunOptions,
-    corpus: &Corpus,
+/// Says what the run will take, before it does; refuses what is more than the machine has, with what
+/// would need less.
+pub(crate) fn tell_memory(
+    memory: &Memory,
+    batch_tokens: usize,
+    arithmetic: Arithmetic,
+    less: &str,
     console: &Console,
 ) -> Result<(), Failure> {
-    let tokens = options.batch * options.max_length;
-    let masked = options.batch * run.data.masking.max_predictions;
-    let memory =
-        Memory::of_pretraining(&run.config, run.arithmetic, LargestBatch { tokens, masked })
-            .with_data(run.data.memory(corpus));
     let giga = |bytes: u64| bytes as f64 / 1e9;
+    let average = match memory.average {
+        0 => String::new(),
+        bytes => format!(", {:.2} for a mean of parameters", giga(bytes)),
+    };
     console.note(format!(
-        "{:.1} million parameters; {:.2} GB of memory: {:.2} for parameters and optimizer, {:.2} \
-         for the model, {:.2} for a batch of {tokens} tokens, {:.2} for texts; products in {}",
+        "{:.1} million parameters; {:.2} GB of memory: {:.2} for parameters and optimizer, {:.2} for \
+         the model, {:.2} for a batch of {batch_tokens} tokens, {:.2} for texts{average}; products in \
+         {arithmetic}",
         (memory.parameters / 16) as f64 / 1e6,
         giga(memory.total()),
         giga(memory.parameters),
         giga(memory.model),
         giga(memory.activations),
         giga(memory.data),
-        run.arithmetic
     ));
     match machine_memory() {
         Some(there) if memory.total() > there => Err(Failure::Usage(format!(
-            "that is more than the {:.2} GB of this machine: take a smaller --batch, with \
-             --accumulate, or a shorter --max-length",
+            "that is more than the {:.2} GB of this machine: take {less}",
             giga(there)
         ))),
         _ => Ok(()),
