@@ -2,7 +2,7 @@
 #![cfg(all(feature = "cli", unix))]
 
 mod cli_common;
-mod cli_pretrain_common;
+mod cli_training_common;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use cli_common::{Run, run_command};
-use cli_pretrain_common::{End, SAVE_EVERY, STEPS, Setting, ended, newest, signal, steps, text};
+use cli_training_common::{End, SAVE_EVERY, STEPS, Setting, ended, newest, signal, steps, text};
 use ferrite_models::data::{Corpus, CorpusOptions};
 use serde_json::Value;
 

@@ -3,16 +3,15 @@
 #![cfg(all(feature = "cli", unix))]
 
 mod cli_common;
-mod cli_pretrain_common;
+mod cli_training_common;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::process::Child;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use cli_pretrain_common::{
-    End, SAVE_EVERY, STEPS, Setting, ended, going_on_after, newest, signal, steps,
+use cli_training_common::{
+    End, SAVE_EVERY, STEPS, Setting, ended, going_on_after, killed_25_times, newest, signal, steps,
 };
 use ferrite_kernels::testing::Random;
 
@@ -26,52 +25,9 @@ fn a_run_that_is_killed_25_times_ends_with_the_same_bits() {
         assert!(expected.has(name), "{name}");
     }
 
-    let mut random = Random::new(25);
-    let (mut kills, mut kills_before_the_first, mut starts, mut runs) = (0, 0, 0, 0);
-    while kills < 25 {
-        runs += 1;
-        let out = setting.path(&format!("killed-{runs}"));
-        // Whether there is something to go on with the program has to know.
-        let mut resume = true;
-        let last = loop {
-            starts += 1;
-            assert!(starts < 500, "{kills} kills in {starts} starts");
-            let before = newest(&out);
-            let threads = (1 + starts % 3).to_string();
-            let arguments = ["--threads", &threads, "--resume"];
-            let arguments = if resume { &arguments[..] } else { &arguments[..2] };
-            let mut child = setting.command(&out, arguments).spawn().unwrap();
-            let kill_at = Instant::now() + length.mul_f32(random.uniform(0.0, 0.4));
-            let is_running = |child: &mut Child| child.try_wait().unwrap().is_none();
-            while is_running(&mut child) && (kills == 25 || Instant::now() < kill_at) {
-                sleep(Duration::from_micros(500));
-            }
-            child.kill().unwrap();
-            let run = ended(child);
-            let now = newest(&out);
-            assert!(now >= before, "{before:?}, and then {now:?}: {}", run.err);
-            assert!(!run.err.contains("damaged"), "{}", run.err);
-            if let Some(step) = going_on_after(&run.err) {
-                assert_eq!(Some(step), before, "{}", run.err);
-            }
-            match run.code {
-                Some(0) => break run,
-                None => {
-                    kills += 1;
-                    kills_before_the_first += u32::from(now.is_none());
-                    resume = true;
-                }
-                Some(1) if resume && before.is_none() => {
-                    assert!(run.err.contains("no checkpoint to go on from"), "{}", run.err);
-                    assert!(run.err.contains("Without --resume a new run begins."), "{}", run.err);
-                    resume = false;
-                }
-                code => panic!("{code:?}: {}", run.err),
-            }
-        };
-        End::of(&out, &last).assert_is(&expected, &format!("run {runs}"));
-    }
-    println!("{kills} kills in {runs} runs, {kills_before_the_first} before the first checkpoint");
+    killed_25_times(setting.folder.path(), &expected, length, |out, arguments| {
+        setting.command(out, arguments)
+    });
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Runs of `ferrite pretrain` that take a second: a corpus, a model, and what a run comes to.
+//! Trainings by the program that take a second: a corpus and a model for `ferrite pretrain`, and what
+//! runs of any kind come to.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::collections::BTreeMap;
@@ -6,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ferrite_kernels::testing::Random;
 use ferrite_models::train::store;
@@ -120,6 +121,63 @@ impl Setting {
         }
         panic!("it always ends before it is killed");
     }
+}
+
+/// Runs that are killed at random moments and go on, with 1, 2 or 3 threads, until 25 were killed: each
+/// ends as `expected`, which was there after `length`. The command is given where a run is, and
+/// arguments besides: pairs, and `--resume` in the end.
+pub(crate) fn killed_25_times(
+    folder: &Path,
+    expected: &End,
+    length: Duration,
+    command: impl Fn(&Path, &[&str]) -> Command,
+) {
+    let mut random = Random::new(25);
+    let (mut kills, mut kills_before_the_first, mut starts, mut runs) = (0, 0, 0, 0);
+    while kills < 25 {
+        runs += 1;
+        let out = folder.join(format!("killed-{runs}"));
+        // Whether there is something to go on with the program has to know.
+        let mut resume = true;
+        let last = loop {
+            starts += 1;
+            assert!(starts < 500, "{kills} kills in {starts} starts");
+            let before = newest(&out);
+            let threads = (1 + starts % 3).to_string();
+            let arguments = ["--threads", &threads, "--resume"];
+            let arguments = if resume { &arguments[..] } else { &arguments[..2] };
+            let mut child = command(&out, arguments).spawn().unwrap();
+            let kill_at = Instant::now() + length.mul_f32(random.uniform(0.0, 0.4));
+            let is_running = |child: &mut Child| child.try_wait().unwrap().is_none();
+            while is_running(&mut child) && (kills == 25 || Instant::now() < kill_at) {
+                sleep(Duration::from_micros(500));
+            }
+            child.kill().unwrap();
+            let run = ended(child);
+            let now = newest(&out);
+            assert!(now >= before, "{before:?}, and then {now:?}: {}", run.err);
+            assert!(!run.err.contains("damaged"), "{}", run.err);
+            if let Some(step) = going_on_after(&run.err) {
+                assert_eq!(Some(step), before, "{}", run.err);
+            }
+            match run.code {
+                Some(0) => break run,
+                None => {
+                    kills += 1;
+                    kills_before_the_first += u32::from(now.is_none());
+                    resume = true;
+                }
+                Some(1) if resume && before.is_none() => {
+                    assert!(run.err.contains("no checkpoint to go on from"), "{}", run.err);
+                    assert!(run.err.contains("Without --resume a new run begins."), "{}", run.err);
+                    resume = false;
+                }
+                code => panic!("{code:?}: {}", run.err),
+            }
+        };
+        End::of(&out, &last).assert_is(expected, &format!("run {runs}"));
+    }
+    println!("{kills} kills in {runs} runs, {kills_before_the_first} before the first checkpoint");
 }
 
 /// Sends a signal to a process, which may have ended.
