@@ -1,38 +1,14 @@
 //! A corpus may be larger than memory: what is held is an index and two shards. Its own process,
 //! whose memory is counted on all threads.
 
+mod counting_common;
 mod pretraining_common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
+use counting_common::{forget_peak, now, peak};
 use ferrite_models::data::{Corpus, CorpusOptions, PretrainingBatches, PretrainingOptions};
 use pretraining_common::{Files, tokenizer};
-
-struct Counting;
-
-static NOW: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call goes to the system's allocator unchanged; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let now = NOW.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        PEAK.fetch_max(now, Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        NOW.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const DOCUMENTS: usize = 10_000;
 
@@ -50,14 +26,13 @@ fn huge_documents_take_what_was_said() {
     let tokenizer = tokenizer(["the", "cat", "dog", "sat", "ran", "."]);
     let options = PretrainingOptions { shard_bytes: 1 << 20, ..Default::default() };
     let said = options.memory(&corpus) as usize;
-    let before = NOW.load(Ordering::Relaxed);
-    PEAK.store(before, Ordering::Relaxed);
+    let before = forget_peak();
     let mut batches = PretrainingBatches::new(corpus, tokenizer, options).unwrap();
     assert!((23..=24).contains(&batches.shards()), "{}", batches.shards());
     while batches.position().shard < 8 {
         batches.next().unwrap().unwrap();
     }
-    let held = PEAK.load(Ordering::Relaxed) - before;
+    let held = peak() - before;
     println!("{held} in use for shards, {said} said");
     assert!(held <= said && held >= said / 4, "{held} in use for shards, {said} said");
 }
@@ -69,12 +44,11 @@ fn ten_thousand_documents_are_an_index() {
     let files = Files::new([text]);
     let tokenizer = tokenizer(["the", "cat", "dog", "sat", "ran", "."]);
 
-    let before = NOW.load(Ordering::Relaxed);
-    PEAK.store(before, Ordering::Relaxed);
+    let before = forget_peak();
     let corpus = Arc::new(Corpus::open(&files.paths, CorpusOptions::default()).unwrap());
     assert_eq!(corpus.len(), DOCUMENTS);
-    let index = NOW.load(Ordering::Relaxed) - before;
-    let opening = PEAK.load(Ordering::Relaxed) - before;
+    let index = now() - before;
+    let opening = peak() - before;
     println!("{bytes} bytes of text, {index} held, {opening} while it was read");
     assert!(index < DOCUMENTS * 32 + 4096, "{index}");
     // A list that grows is there twice, three times in size; and buffers.
@@ -82,13 +56,13 @@ fn ten_thousand_documents_are_an_index() {
 
     let options = PretrainingOptions { shard_documents: 64, ..Default::default() };
     let mut batches = PretrainingBatches::new(corpus, tokenizer, options).unwrap();
-    PEAK.store(NOW.load(Ordering::Relaxed), Ordering::Relaxed);
+    forget_peak();
     let mut shards = 0;
     while shards < 8 {
         batches.next().unwrap().unwrap();
         shards = batches.position().shard;
     }
-    let running = PEAK.load(Ordering::Relaxed) - before;
+    let running = peak() - before;
     println!("{running} in use during {shards} shards");
     // A shard is 64 * 560 tokens, some 300 KB as tokens and twice that as sequences.
     assert!(running < bytes / 4, "{running} of {bytes}");
