@@ -13,6 +13,7 @@ import json
 import os
 import statistics
 import subprocess
+import sys
 import time
 
 SHAPES = ["16x128", "6x384", "2x128"]
@@ -95,7 +96,7 @@ def main():
                 threads = str(arguments.threads)
                 common = ["--shape", shape, "--precision", precision, "--threads", threads]
                 ours = run([arguments.ferrite, *common, "--steps", str(STEPS)], threads)
-                theirs = run(["python", __file__, *common], threads)
+                theirs = run([sys.executable, __file__, *common], threads)
                 rounds.append((min(ours["ms"]), min(theirs["ms"])))
             ours, theirs = (statistics.median(side) for side in zip(*rounds))
             ratio = statistics.median(b / a for a, b in rounds)
