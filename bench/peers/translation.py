@@ -22,6 +22,7 @@ import argparse
 import json
 import math
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -30,7 +31,8 @@ from pathlib import Path
 
 SIZES = {"tiny": (2, 128, 512, 4), "small": (3, 256, 1024, 4), "base": (6, 512, 2048, 8)}
 HIGHEST_RATE = 1e-3  # that of the program
-AVERAGED = 5
+AVERAGED = 5  # parameters of the last steps, a fiftieth of all steps apart
+POSITIONS = 512
 SETTLED = 5  # steps that count in no speed
 
 
@@ -91,7 +93,7 @@ def build(layers, d_model, d_ff, heads, words, dropout):
             self.shared = nn.Embedding(words, d_model)
             nn.init.normal_(self.shared.weight, std=d_model**-0.5)
             self.encoder, self.decoder = Side(False), Side(True)
-            angles = torch.arange(512)[:, None] / 10_000 ** (torch.arange(0, d_model, 2) / d_model)
+            angles = torch.arange(POSITIONS)[:, None] / 10_000 ** (torch.arange(0, d_model, 2) / d_model)
             table = torch.stack([angles.sin(), angles.cos()], 2).flatten(1)
             self.register_buffer("positions", table, persistent=False)
 
@@ -124,7 +126,7 @@ def batches(arguments, part, steps):
 
 
 def pytorch_child(arguments):
-    """Train in this process; writes the model's folder and one line of results."""
+    """Train in this process; writes the model's folder, and one line of results."""
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -132,77 +134,76 @@ def pytorch_child(arguments):
     torch.set_flush_denormal(True)  # as Ferrite
     torch.manual_seed(arguments.seed)
     vocabulary = (arguments.work / "vocab/vocab.txt").read_text(encoding="utf-8").splitlines()
-    start, end = vocabulary.index("[CLS]"), vocabulary.index("[SEP]")
     assert vocabulary[0] == "[PAD]"
-    sizes = layers, d_model, d_ff, heads = SIZES[arguments.config]
-    model = build(*sizes, len(vocabulary), arguments.dropout).train()
+    start = vocabulary.index("[CLS]")
+    model = build(*SIZES[arguments.config], len(vocabulary), arguments.dropout).train()
     optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.98), eps=1e-9, fused=True)
-    peak = min((d_model * arguments.warmup) ** -0.5, HIGHEST_RATE)
+    peak = min((SIZES[arguments.config][1] * arguments.warmup) ** -0.5, HIGHEST_RATE)
 
     def pad(rows):
         length = max(map(len, rows))
         return torch.tensor([row + [0] * (length - len(row)) for row in rows])
 
-    def loss_of(batch, smoothing, reduction):
+    def loss_of(batch, precision, **how):
+        """The loss of all real target tokens, and the positions with padding."""
         source, outputs = pad(batch["sources"]), pad(batch["targets"])
         inputs = pad([[start, *row[:-1]] for row in batch["targets"]])
         real = outputs != 0
-        with torch.autocast("cpu", torch.bfloat16, enabled=arguments.precision == "bf16"):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             logits = model(source, inputs, real)
-        loss = cross_entropy(logits.float(), outputs[real], label_smoothing=smoothing, reduction=reduction)
-        return loss, source.numel() + outputs.numel()
+        return cross_entropy(logits.float(), outputs[real], **how), source.numel() + outputs.numel()
 
-    every, wanted = max(1, arguments.steps // 50), min(AVERAGED, arguments.steps)
-    kept = {arguments.steps - every * back for back in range(wanted)}
+    every = max(1, arguments.steps // 50)
+    kept = [step for back in range(AVERAGED) if (step := arguments.steps - every * back) > 0]
     sums = [torch.zeros_like(p, dtype=torch.float64) for p in model.parameters()]
-    log, padded, averaged = [], 0, 0
+    log, positions = [], 0
     for step, batch in enumerate(batches(arguments, "train", arguments.steps), 1):
         begun = time.perf_counter()
         rate = peak * min(step / arguments.warmup, math.sqrt(arguments.warmup / step))
         optimizer.param_groups[0]["lr"] = rate
         optimizer.zero_grad()
-        loss, positions = loss_of(batch, arguments.label_smoothing, "mean")
+        loss, padded = loss_of(batch, arguments.precision, label_smoothing=arguments.label_smoothing)
         loss.backward()
         optimizer.step()
         loss = float(loss.detach())
         seconds = time.perf_counter() - begun
         tokens = sum(len(row) for side in ("sources", "targets") for row in batch[side])
-        padded += positions - tokens
         log.append({"tokens": tokens, "seconds": seconds, "loss": loss})
-        if step in kept and step > 0:
-            averaged += 1
+        positions += padded
+        if step in kept:
             for total, p in zip(sums, model.parameters()):
                 total += p.detach()
-    real = sum(entry["tokens"] for entry in log)
-    results = {"log": log, "padding": padded / (padded + real)}
+    results = {"log": log, "padding": 1 - sum(entry["tokens"] for entry in log) / positions}
     if not arguments.speed:
-        from safetensors.torch import save_file
-
+        model.eval()
         with torch.no_grad():
             for total, p in zip(sums, model.parameters()):
-                p.copy_(total / averaged)
-        arguments.precision = "f32"
-        model.eval()
-        nll, tokens = 0.0, 0
-        with torch.no_grad():
+                p.copy_(total / len(kept))
+            nll, tokens = 0.0, 0
             for batch in batches(arguments, "held-out", 0):
-                nll += float(loss_of(batch, 0.0, "sum")[0])
+                nll += float(loss_of(batch, "f32", reduction="sum")[0])
                 tokens += sum(map(len, batch["targets"]))
         results["own_nll"] = nll / tokens
-        out = folder_of(arguments, "pytorch", arguments.of_precision, arguments.seed)
-        out.mkdir(parents=True, exist_ok=True)
-        config = {"model_type": "transformer", "vocab_size": len(vocabulary), "d_model": d_model,
-                  "max_position_embeddings": 512, "eos_token_id": end, "pad_token_id": 0,
-                  "decoder_start_token_id": start}
-        for side in ("encoder", "decoder"):
-            config.update({f"{side}_layers": layers, f"{side}_attention_heads": heads,
-                           f"{side}_ffn_dim": d_ff})
-        (out / "config.json").write_text(json.dumps(config))
-        tensors = {f"model.{name}": tensor.contiguous() for name, tensor in model.state_dict().items()}
-        save_file(tensors, out / "model.safetensors")
-        for file in (arguments.work / "vocab").iterdir():
-            (out / file.name).write_bytes(file.read_bytes())
+        save(arguments, model, vocabulary)
     print(json.dumps(results))
+
+
+def save(arguments, model, vocabulary):
+    """Write PyTorch's model as a folder that Ferrite opens."""
+    from safetensors.torch import save_file
+
+    out = folder_of(arguments, "pytorch", arguments.precision, arguments.seed)
+    shutil.copytree(arguments.work / "vocab", out, dirs_exist_ok=True)
+    layers, d_model, d_ff, heads = SIZES[arguments.config]
+    config = {"model_type": "transformer", "vocab_size": len(vocabulary), "d_model": d_model,
+              "max_position_embeddings": POSITIONS, "pad_token_id": 0,
+              "eos_token_id": vocabulary.index("[SEP]"),
+              "decoder_start_token_id": vocabulary.index("[CLS]")}
+    for side in ("encoder", "decoder"):
+        config |= {f"{side}_layers": layers, f"{side}_attention_heads": heads, f"{side}_ffn_dim": d_ff}
+    (out / "config.json").write_text(json.dumps(config))
+    tensors = {f"model.{name}": tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(tensors, out / "model.safetensors")
 
 
 def folder_of(arguments, system, precision, seed):
@@ -228,8 +229,7 @@ def common_options(arguments, precision, seed, steps):
 def ferrite(arguments, precision, seed, steps):
     """A run of Ferrite: {"log": [...]}; its model is in its folder."""
     out = folder_of(arguments, "ferrite", precision, seed)
-    if out.exists():
-        run(["rm", "-r", out], 1)
+    shutil.rmtree(out, ignore_errors=True)
     run([arguments.ferrite, "translate", "train", "--pairs", arguments.data / "train.tsv",
          "--held-out", arguments.data / "held-out.tsv", "--vocab", arguments.work / "vocab",
          "--average", AVERAGED, "--save-every", steps, "--evaluate-every", steps, "--out", out,
@@ -351,7 +351,6 @@ def main():
     arguments = parser.parse_args()
     arguments.ferrite = arguments.ferrite or arguments.bin / "ferrite"
     arguments.steps = arguments.steps or (25 if arguments.speed else 1200)
-    arguments.of_precision = arguments.precision
     if arguments.child:
         return pytorch_child(arguments)
     if not (arguments.work / "vocab").exists():
