@@ -15,6 +15,8 @@
 //!   Ferrite side of `bench/peers/peers.py`, which times PyTorch, ONNX Runtime and OpenVINO
 //! - `cargo run --release -p ferrite-bench --bin decoding`: a Transformer that translates, the Ferrite
 //!   side of `bench/peers/decoding.py`, which times CTranslate2
+//! - `--bin batches`, `--bin pair_batches`: what Ferrite trains on, for `bench/peers/pretraining.py`
+//!   and `bench/peers/translation.py`
 
 #![forbid(unsafe_code)]
 
