@@ -132,10 +132,18 @@ fn a_new_run_takes_nothing_over() {
     let folder = tempfile::tempdir().unwrap();
     let mut other = options.clone();
     other.trainer.seed += 1;
-    steps(&mut setting.start(folder.path(), &other).unwrap(), 3);
+    let mut run = setting.start(folder.path(), &other).unwrap();
+    let begun = run.evaluate().unwrap();
+    steps(&mut run, 3);
+    drop(run);
     assert!(folder.path().join("snapshots/step-00000003").exists());
     let mut run = setting.start(folder.path(), &options).unwrap();
-    assert!(end(&mut run, folder.path()) == straight(&setting, &options));
+    let evaluation = run.evaluate().unwrap();
+    assert_ne!(evaluation, begun);
+    let mut end = end(&mut run, folder.path());
+    let first: Evaluation<TranslationScores> = serde_json::from_value(end.log.remove(0)).unwrap();
+    assert_eq!(first, evaluation);
+    assert!(end == straight(&setting, &options));
 }
 
 #[test]
