@@ -105,6 +105,40 @@ fn what_is_exported_is_the_naive_mean() {
     }
 }
 
+/// A run that was killed has parameters of steps that it did not save, in place of older ones: the
+/// means are all the same those of the run that nothing happened to.
+#[test]
+fn means_on_the_way_survive_a_kill() {
+    let setting = Setting::new();
+    for (last, every) in [(2, 1), (3, 1), (3, 2), (2, 5)] {
+        let mut options = options(Precision::F32, 1);
+        options.average = Some(Average { last, every });
+        let mean = |run: &mut TranslationRun| run.evaluate_average().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut run = setting.start(folder.path(), &options).unwrap();
+        let mut expected = vec![mean(&mut run)];
+        while run.steps() < STEPS {
+            run.step().unwrap();
+            expected.push(mean(&mut run));
+        }
+        for killed in 5..=STEPS {
+            let folder = tempfile::tempdir().unwrap();
+            let mut run = setting.start(folder.path(), &options).unwrap();
+            steps(&mut run, 4);
+            while run.steps() < killed {
+                run.step().unwrap();
+            }
+            drop(run);
+            let mut run = setting.resume(folder.path(), &options).unwrap();
+            assert_eq!(mean(&mut run), expected[4], "{last} {every}, killed at {killed}");
+            while run.steps() < STEPS {
+                run.step().unwrap();
+                assert_eq!(mean(&mut run), expected[run.steps() as usize], "{last} {every}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_damaged_snapshot_is_named() {
     let setting = Setting::new();
