@@ -87,6 +87,10 @@ fn what_is_trained_translates_and_is_evaluated() {
     let (training, test) = pairs.split_at(250);
     let (training, held_out) =
         (setting.write("pairs.tsv", tsv(training)), setting.write("test.tsv", tsv(test)));
+    // What an attempt that came to nothing left out, this run takes.
+    fs::create_dir(setting.path("out")).unwrap();
+    setting
+        .write("out/rejected.txt", "pairs.tsv:1: the source has 7 tokens, and --max-length is 1\n");
     let run =
         setting.run("out", &["--pairs", &training, "--held-out", &held_out, "--rate", "1e-2"]);
     let run = run.code(0);
