@@ -223,6 +223,7 @@ fn what_cannot_be_is_refused_before_anything_is_written() {
     let not_json = setting.write("not.json", "{");
     for (more, code, said) in [
         (&["--steps", "0"][..], 2, "--steps begins at 1"),
+        (&["--accumulate", "1048577"], 2, "--accumulate 1048577: above 2^20"),
         (&["--held-out", "1.5"], 2, "--held-out 1.5: not between 0 and 1"),
         (&["--rate", "nan"], 2, "--rate NaN: not a number above 0"),
         (&["--label-smoothing", "1.5"], 2, "--label-smoothing 1.5: not in [0, 1]"),
@@ -234,6 +235,7 @@ fn what_cannot_be_is_refused_before_anything_is_written() {
         (&["--config", &not_json], 2, "not.json"),
         (&["--source", &file, "--target", &file], 2, "cannot be used with"),
         (&["--held-out", "nowhere.tsv"], 1, "nowhere.tsv: No such file"),
+        (&["--rate", "1e30", "--steps", "1"], 1, "its parameters or gradients are not finite"),
         (&["--resume"], 1, "no checkpoint to go on from"),
     ] {
         let out = format!("out-{}", more[0]);
