@@ -129,6 +129,11 @@ fn what_is_trained_translates_and_is_evaluated() {
     assert!((logged / now - 1.0).abs() < 1e-4, "{logged} {now}");
     let text = run_command(&mut ferrite(&evaluate), b"").code(0);
     assert!(text.out.contains(&bleu.signature()), "{}", text.out);
+    // A file that cannot be written does not cost the scores.
+    let nowhere = setting.path("nowhere/found.txt");
+    let more = ["--translations", nowhere.to_str().unwrap()];
+    let run = run_command(&mut ferrite(&[&evaluate[..], &more].concat()), b"").code(1);
+    assert!(run.out.contains(&bleu.signature()) && run.err.contains("found.txt"), "{}", run.err);
 }
 
 #[test]
