@@ -14,6 +14,7 @@ import json
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -181,7 +182,7 @@ def main():
                           "--runs", str(arguments.runs)]
                 ours = run([arguments.ferrite, "--model", str(arguments.work), "--steps", str(STEPS),
                             "--precision", precision, *common], arguments.threads)
-                theirs = run(["python", __file__, "--work", str(arguments.work), "--precisions", precision,
+                theirs = run([sys.executable, __file__, "--work", str(arguments.work), "--precisions", precision,
                               *common], arguments.threads)
                 rounds.append((min(ours["ms"]), min(theirs["ms"])))
                 same.append(agreement(ours, theirs))

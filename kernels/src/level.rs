@@ -5,8 +5,8 @@
 //! so a result is a function of its arguments alone, and every level that the machine has can be
 //! run and compared in one process.
 //!
-//! The environment variable `FERRITE_LEVEL` (a name such as `avx2`) caps what
-//! [`Level::current`] chooses: the way out when a machine misbehaves, and a way to compare.
+//! The environment variable `FERRITE_LEVEL` (a name such as `avx2`) says which level
+//! [`Level::current`] is, or the highest below it that the machine has: the way out when a machine misbehaves, and a way to compare.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -17,7 +17,7 @@ use crate::simd::Portable;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512, Avx512Bf16, Avx512Vnni};
 
-/// The environment variable that caps the level.
+/// The environment variable that asks for a level.
 pub const LEVEL_VARIABLE: &str = "FERRITE_LEVEL";
 
 /// An instruction set level that this machine is known to execute:
@@ -30,6 +30,10 @@ pub const LEVEL_VARIABLE: &str = "FERRITE_LEVEL";
 ///
 /// The lanes of the last four are the same: what they add serves the products of one
 /// [`Precision`](crate::Precision) or another.
+///
+/// What a machine chooses by itself is the highest level, but for one case. Intel's cores take so
+/// long for `vdpbf16ps` that it does half as much as the multiply-adds of widened numbers that it
+/// stands for; so those without the tile unit choose `avx512vnni`.
 #[derive(Clone, Copy)]
 pub struct Level(pub(crate) Token, Rank);
 
@@ -56,6 +60,8 @@ struct Features {
     avx512vnni: bool,
     avx512bf16: bool,
     amx: bool,
+    /// The maker is Intel, whose `vdpbf16ps` is no faster than what it replaces.
+    intel: bool,
 }
 
 /// The names of the levels in ascending order, without any proof that they can run.
@@ -95,6 +101,15 @@ impl Rank {
         let steps = ladder.iter().take_while(|&&step| step).count();
         Rank::ALL[steps].0.min(cap)
     }
+
+    /// The level that is chosen unless one is asked for. A function of what CPUID says, never of a
+    /// timing: two runs on a machine have the same bits.
+    fn choose(features: Features) -> Rank {
+        match Rank::select(features, Rank::Amx) {
+            Rank::Avx512Bf16 if features.intel => Rank::Avx512Vnni,
+            highest => highest,
+        }
+    }
 }
 
 /// `FERRITE_LEVEL` holds a word that is no level.
@@ -113,17 +128,22 @@ impl fmt::Display for UnknownLevel {
 impl std::error::Error for UnknownLevel {}
 
 impl Level {
-    /// The highest level of this machine, capped by the name in `cap` if there is one.
+    /// The level that serves this machine best; or, if `cap` names one, the highest of the machine
+    /// that is not above it.
     ///
     /// # Errors
     /// [`UnknownLevel`] if `cap` names no level.
     pub fn detect(cap: Option<&str>) -> Result<Level, UnknownLevel> {
-        let cap = cap.map_or(Ok(Rank::Amx), Rank::parse)?;
-        Ok(Level::from_rank(Rank::select(detected_features(), cap)))
+        let features = detected_features();
+        let rank = match cap {
+            None => Rank::choose(features),
+            Some(cap) => Rank::select(features, Rank::parse(cap)?),
+        };
+        Ok(Level::from_rank(rank))
     }
 
-    /// The level everything runs at unless told otherwise: detected once per process, capped by
-    /// `FERRITE_LEVEL`.
+    /// The level everything runs at unless told otherwise: [`Level::detect`] with what
+    /// `FERRITE_LEVEL` holds, once per process.
     ///
     /// # Errors
     /// [`UnknownLevel`] if the variable names no level.
@@ -265,19 +285,31 @@ fn detected_features() -> Features {
         avx512vnni: is_x86_feature_detected!("avx512vnni"),
         avx512bf16: is_x86_feature_detected!("avx512bf16"),
         amx: crate::amx::permitted(),
+        intel: vendor() == *b"GenuineIntel",
     };
     #[cfg(not(target_arch = "x86_64"))]
     Features::default()
+}
+
+/// The maker's name, from CPUID's leaf 0: twelve letters in `ebx`, `edx`, `ecx`.
+#[cfg(target_arch = "x86_64")]
+fn vendor() -> [u8; 12] {
+    let leaf = std::arch::x86_64::__cpuid(0);
+    let mut name = [0; 12];
+    for (letters, register) in name.chunks_exact_mut(4).zip([leaf.ebx, leaf.edx, leaf.ecx]) {
+        letters.copy_from_slice(&register.to_le_bytes());
+    }
+    name
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The choice is a pure function of the features and the cap: all 512 feature sets.
+    /// The choice is a pure function of the features and the cap: all 1024 feature sets.
     #[test]
     fn a_level_needs_every_feature_it_uses() {
-        for bits in 0..512u32 {
+        for bits in 0..1024u32 {
             let has = |bit: u32| bits >> bit & 1 == 1;
             let features = Features {
                 avx2: has(0),
@@ -289,6 +321,7 @@ mod tests {
                 avx512vnni: has(6),
                 avx512bf16: has(7),
                 amx: has(8),
+                intel: has(9),
             };
             let needs = [0b11, 0b11_1111, 0b111_1111, 0b1111_1111, 0b1_1111_1111];
             let steps = needs.iter().take_while(|&&needed| bits & needed == needed).count();
@@ -296,6 +329,9 @@ mod tests {
             for (cap, _) in Rank::ALL {
                 assert_eq!(Rank::select(features, cap), expected.min(cap), "{features:?} {cap:?}");
             }
+            let slow = expected == Rank::Avx512Bf16 && features.intel;
+            let chosen = if slow { Rank::Avx512Vnni } else { expected };
+            assert_eq!(Rank::choose(features), chosen, "{features:?}");
         }
     }
 

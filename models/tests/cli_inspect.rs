@@ -248,7 +248,7 @@ fn a_precision_that_does_not_exist_is_wrong_use() {
     }
 }
 
-/// Runs `inspect --cpu` with three threads, and with this level as the highest.
+/// Runs `inspect --cpu` with three threads, asking for this level.
 fn inspect_cpu(format: &str, level: Option<&str>) -> Run {
     // There is nowhere to get a model from.
     let cache = tempfile::tempdir().unwrap();
@@ -267,6 +267,7 @@ fn inspect_cpu(format: &str, level: Option<&str>) -> Run {
 #[test]
 fn what_is_chosen_on_this_cpu_is_what_the_library_says() {
     let levels = Level::available();
+    let own = Level::detect(None).unwrap();
     let names = |levels: &[Level]| levels.iter().map(|level| level.name()).collect::<Vec<_>>();
     for (place, &level) in levels.iter().enumerate() {
         let report = &inspect_cpu("jsonl", Some(level.name())).json()[0];
@@ -296,14 +297,18 @@ fn what_is_chosen_on_this_cpu_is_what_the_library_says() {
             let line = format!("{:<10} {instruction}, the kernel of {kernel}\n", precision.name());
             assert!(text.contains(&line), "{text}");
         }
-        let is_capped = text.contains(&format!("level      {level}, by FERRITE_LEVEL\n"));
-        assert_eq!(is_capped, place + 1 < levels.len(), "{text}");
+        let is_asked_for = text.contains(&format!("level      {level}, by FERRITE_LEVEL\n"));
+        assert_eq!(is_asked_for, level != own, "{text}");
     }
-    let uncapped = &inspect_cpu("json", None).json()[0];
-    assert_eq!(uncapped["level"], levels.last().unwrap().name());
+    let chosen = &inspect_cpu("json", None).json()[0];
+    assert_eq!(chosen["level"], own.name());
+    let highest = levels.last().unwrap();
+    let text = inspect_cpu("text", None).out;
+    let is_said = text.contains(&format!("level      {own}, faster on this CPU than {highest}\n"));
+    assert_eq!(is_said, own != *highest, "{text}");
     // The same as what stands beside a model.
     let beside = &inspect(&folder("e-cls"), "jsonl").code(0).json()[0]["machine"];
-    assert_eq!(beside["cpu"], uncapped["cpu"]);
+    assert_eq!(beside["cpu"], chosen["cpu"]);
 }
 
 #[test]

@@ -31,8 +31,8 @@ macro_rules! after_help {
   130  stopped by Ctrl-C; what was done is saved
 
 Environment:
-  FERRITE_LEVEL    the highest instruction set to use: portable, avx2, avx512, avx512vnni,
-                   avx512bf16 or amx
+  FERRITE_LEVEL    the instruction set to use, or the highest below it that the CPU has: portable,
+                   avx2, avx512, avx512vnni, avx512bf16 or amx
   FERRITE_THREADS  as --threads
   FERRITE_PRECISION
                    as --precision

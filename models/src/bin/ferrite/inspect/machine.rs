@@ -62,9 +62,14 @@ impl Machine {
         line("threads", &self.threads.to_string());
         line("levels", &list(&self.levels));
         line("missing", &list(&self.missing));
-        let is_highest = self.levels.last() == Some(&self.level);
-        let capped = if is_highest { String::new() } else { format!(", by {LEVEL_VARIABLE}") };
-        line("level", &format!("{}{capped}", self.level));
+        let own = Level::detect(None).expect("no level is asked for").name();
+        let highest = self.levels.last().copied().unwrap_or(own);
+        let why = match self.level {
+            level if level != own => format!(", by {LEVEL_VARIABLE}"),
+            level if level != highest => format!(", faster on this CPU than {highest}"),
+            _ => String::new(),
+        };
+        line("level", &format!("{}{why}", self.level));
         for Products { precision, instruction, kernel, .. } in &self.products {
             line(precision, &format!("{instruction}, the kernel of {kernel}"));
         }

@@ -13,7 +13,7 @@ pub(crate) fn failure(error: impl Into<RunError>) -> Failure {
         RunError::AlreadyThere { .. } => "\n--resume goes on with it; or take another --out.",
         RunError::ModelThere { .. } => "\nTake another --out.",
         RunError::OtherRecipe { setting, .. } if setting == "level" => {
-            "\nFERRITE_LEVEL caps the level, if the machine has the one that it was begun with."
+            "\nFERRITE_LEVEL asks for the one that it was begun with, if the machine has it."
         }
         RunError::OtherRecipe { setting, .. } if setting.starts_with("held_out") => {
             "\nGive the held-out data that it was begun with."
