@@ -74,6 +74,13 @@ fn translations_come_line_by_line() {
         let [first, second] = [0, 1].map(|rank: usize| found[rank]["score"].as_f64().unwrap());
         assert!(first >= second && first <= 0.0, "{first} {second}");
     }
+    // A blank line has nothing to translate.
+    let blank = lines[1]["translations"].as_array().unwrap();
+    assert_eq!((blank.len(), &blank[0]["text"]), (1, &"".into()), "{}", lines[1]);
+    assert_eq!(
+        (&blank[0]["tokens"], &blank[0]["is_finished"]),
+        (&Value::Array(vec![]), &true.into())
+    );
     assert!(lines[2]["error"].is_string() && lines[3]["error"].is_string(), "{}", run.out);
     assert!(run.err.contains("line 4"), "{}", run.err);
     // Alone or with others, the same.

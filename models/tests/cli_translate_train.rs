@@ -87,6 +87,10 @@ fn what_is_trained_translates_and_is_evaluated() {
     let (training, test) = pairs.split_at(250);
     let (training, held_out) =
         (setting.write("pairs.tsv", tsv(training)), setting.write("test.tsv", tsv(test)));
+    // What an attempt that came to nothing left out, this run takes.
+    fs::create_dir(setting.path("out")).unwrap();
+    setting
+        .write("out/rejected.txt", "pairs.tsv:1: the source has 7 tokens, and --max-length is 1\n");
     let run =
         setting.run("out", &["--pairs", &training, "--held-out", &held_out, "--rate", "1e-2"]);
     let run = run.code(0);
@@ -125,6 +129,11 @@ fn what_is_trained_translates_and_is_evaluated() {
     assert!((logged / now - 1.0).abs() < 1e-4, "{logged} {now}");
     let text = run_command(&mut ferrite(&evaluate), b"").code(0);
     assert!(text.out.contains(&bleu.signature()), "{}", text.out);
+    // A file that cannot be written does not cost the scores.
+    let nowhere = setting.path("nowhere/found.txt");
+    let more = ["--translations", nowhere.to_str().unwrap()];
+    let run = run_command(&mut ferrite(&[&evaluate[..], &more].concat()), b"").code(1);
+    assert!(run.out.contains(&bleu.signature()) && run.err.contains("found.txt"), "{}", run.err);
 }
 
 #[test]
@@ -219,6 +228,7 @@ fn what_cannot_be_is_refused_before_anything_is_written() {
     let not_json = setting.write("not.json", "{");
     for (more, code, said) in [
         (&["--steps", "0"][..], 2, "--steps begins at 1"),
+        (&["--accumulate", "1048577"], 2, "--accumulate 1048577: above 2^20"),
         (&["--held-out", "1.5"], 2, "--held-out 1.5: not between 0 and 1"),
         (&["--rate", "nan"], 2, "--rate NaN: not a number above 0"),
         (&["--label-smoothing", "1.5"], 2, "--label-smoothing 1.5: not in [0, 1]"),
@@ -230,6 +240,7 @@ fn what_cannot_be_is_refused_before_anything_is_written() {
         (&["--config", &not_json], 2, "not.json"),
         (&["--source", &file, "--target", &file], 2, "cannot be used with"),
         (&["--held-out", "nowhere.tsv"], 1, "nowhere.tsv: No such file"),
+        (&["--rate", "1e30", "--steps", "1"], 1, "its parameters or gradients are not finite"),
         (&["--resume"], 1, "no checkpoint to go on from"),
     ] {
         let out = format!("out-{}", more[0]);

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ferrite_models::Error;
 use ferrite_models::bert::{Batch, Bert, Workspace};
 use ferrite_models::checkpoint::Checkpoint;
 use ferrite_models::data::{BatchSize, Corpus, CorpusOptions, DataError, Masking};
@@ -211,16 +212,30 @@ fn a_step_without_data_leaves_all_as_it_was() {
     assert!(bits == expected.parameters);
 }
 
+/// A vocabulary with more words than the model is refused before a folder has anything of the run.
+#[test]
+fn words_that_the_model_has_not_are_an_error() {
+    let setting = Setting::new();
+    let mut options = options(Precision::F32, 1);
+    options.config.vocab_size = 74;
+    let folder = tempfile::tempdir().unwrap();
+    let error = setting.start(folder.path(), &options).unwrap_err();
+    let expected = Error::VocabularyTooLarge { words: 75, rows: 74 };
+    assert_eq!(error.to_string(), expected.to_string());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
 /// What no model can be trained with is found before a folder has anything of the run.
 #[test]
 fn settings_that_nothing_is_learnt_with_are_errors() {
     let setting = Setting::new();
     type Set = fn(&mut RunOptions);
-    let settings: [(&str, Set); 8] = [
+    let settings: [(&str, Set); 9] = [
         ("hidden_dropout_prob", |of| of.config.hidden_dropout_prob = 1.0),
         ("attention_probs_dropout_prob", |of| of.config.attention_probs_dropout_prob = f32::NAN),
         ("initializer_range", |of| of.config.initializer_range = f32::INFINITY),
         ("layer_norm_eps", |of| of.config.layer_norm_eps = 0.0),
+        ("type_vocab_size", |of| of.config.type_vocab_size = 1),
         ("epsilon", |of| of.trainer.optimizer.adamw.epsilon = 0.0),
         ("peak", |of| of.trainer.schedule.peak = f32::NAN),
         ("accumulate", |of| of.accumulate = 0),

@@ -105,6 +105,40 @@ fn what_is_exported_is_the_naive_mean() {
     }
 }
 
+/// A run that was killed has parameters of steps that it did not save, in place of older ones: the
+/// means are all the same those of the run that nothing happened to.
+#[test]
+fn means_on_the_way_survive_a_kill() {
+    let setting = Setting::new();
+    for (last, every) in [(2, 1), (3, 1), (3, 2), (2, 5)] {
+        let mut options = options(Precision::F32, 1);
+        options.average = Some(Average { last, every });
+        let mean = |run: &mut TranslationRun| run.evaluate_average().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut run = setting.start(folder.path(), &options).unwrap();
+        let mut expected = vec![mean(&mut run)];
+        while run.steps() < STEPS {
+            run.step().unwrap();
+            expected.push(mean(&mut run));
+        }
+        for killed in 5..=STEPS {
+            let folder = tempfile::tempdir().unwrap();
+            let mut run = setting.start(folder.path(), &options).unwrap();
+            steps(&mut run, 4);
+            while run.steps() < killed {
+                run.step().unwrap();
+            }
+            drop(run);
+            let mut run = setting.resume(folder.path(), &options).unwrap();
+            assert_eq!(mean(&mut run), expected[4], "{last} {every}, killed at {killed}");
+            while run.steps() < STEPS {
+                run.step().unwrap();
+                assert_eq!(mean(&mut run), expected[run.steps() as usize], "{last} {every}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_damaged_snapshot_is_named() {
     let setting = Setting::new();
@@ -132,10 +166,18 @@ fn a_new_run_takes_nothing_over() {
     let folder = tempfile::tempdir().unwrap();
     let mut other = options.clone();
     other.trainer.seed += 1;
-    steps(&mut setting.start(folder.path(), &other).unwrap(), 3);
+    let mut run = setting.start(folder.path(), &other).unwrap();
+    let begun = run.evaluate().unwrap();
+    steps(&mut run, 3);
+    drop(run);
     assert!(folder.path().join("snapshots/step-00000003").exists());
     let mut run = setting.start(folder.path(), &options).unwrap();
-    assert!(end(&mut run, folder.path()) == straight(&setting, &options));
+    let evaluation = run.evaluate().unwrap();
+    assert_ne!(evaluation, begun);
+    let mut end = end(&mut run, folder.path());
+    let first: Evaluation<TranslationScores> = serde_json::from_value(end.log.remove(0)).unwrap();
+    assert_eq!(first, evaluation);
+    assert!(end == straight(&setting, &options));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ferrite_kernels::{Arithmetic, Level};
+use ferrite_kernels::{Arithmetic, Level, Matrix};
 use ferrite_tokenizer::{EncodeOptions, Tokenizer};
 
 use crate::error::Error;
@@ -60,6 +60,20 @@ pub struct Translated {
     pub text: String,
     /// Its tokens and their score.
     pub hypothesis: Hypothesis,
+}
+
+impl Translated {
+    /// Nothing but the end, which took all that there is of the source: its end.
+    fn blank(options: &DecodeOptions) -> Translated {
+        let hypothesis = Hypothesis {
+            tokens: Vec::new(),
+            score: 0.0,
+            log_probability: 0.0,
+            is_finished: true,
+            attention: options.attention.map(|_| Matrix::from_fn(1, 1, |_, _| 1.0)),
+        };
+        Translated { text: String::new(), hypothesis }
+    }
 }
 
 impl Translator {
@@ -127,7 +141,8 @@ impl Translator {
     }
 
     /// The translations of some texts: for each, in their order, the best first, as many as
-    /// [`DecodeOptions::n_best`] says or fewer.
+    /// [`DecodeOptions::n_best`] says or fewer. That of a text without a token, such as a blank line,
+    /// is the empty one, whatever the model would say: it has learnt from no such pair.
     ///
     /// # Errors
     /// As [`Transformer::translate`].
@@ -137,14 +152,20 @@ impl Translator {
         options: &DecodeOptions,
         workspace: &mut DecodeWorkspace,
     ) -> Result<Vec<Vec<Translated>>, Error> {
-        let found = self.transformer.translate(sources, options, workspace)?;
+        let blank = [self.transformer.config().eos_token_id];
+        let texts = sources.iter().map(AsRef::as_ref).filter(|&source: &&[u32]| source != blank);
+        let texts: Vec<&[u32]> = texts.collect();
+        let mut found = self.transformer.translate(&texts, options, workspace)?.into_iter();
         let translated = |hypothesis: Hypothesis| {
             // A model may have more tokens than its tokenizer.
             let known = |id: &u32| self.tokenizer.id_to_token(*id).is_some();
             let ids: Vec<u32> = hypothesis.tokens.iter().copied().filter(known).collect();
             Ok(Translated { text: self.tokenizer.decode(&ids, true)?, hypothesis })
         };
-        let all = |of: Vec<Hypothesis>| of.into_iter().map(translated).collect();
-        found.into_iter().map(all).collect()
+        let mut all = |source: &S| match source.as_ref() == blank {
+            true => Ok(vec![Translated::blank(options)]),
+            false => found.next().into_iter().flatten().map(translated).collect(),
+        };
+        sources.iter().map(&mut all).collect()
     }
 }

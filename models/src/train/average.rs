@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::json;
 
-use super::folder::SNAPSHOTS;
+use super::folder::{CHECKPOINTS, SNAPSHOTS};
 use super::store::{self, StoreError};
 use crate::data::DataError;
 use crate::parameters::Parameters;
@@ -30,17 +30,21 @@ impl Average {
     /// The steps after which a run of `total` steps that has come to `step` has parameters of the
     /// mean, ascending. What a run begins with is of no mean.
     fn steps(self, step: u64, total: u64) -> Vec<u64> {
+        let older = |step: &u64| step.checked_sub(self.every).filter(|&step| step > 0);
+        let newest = self.newest(step, total);
+        let mut steps: Vec<u64> = std::iter::successors(newest, older).take(self.last).collect();
+        steps.reverse();
+        steps
+    }
+
+    /// The last of them.
+    fn newest(self, step: u64, total: u64) -> Option<u64> {
         let until_due = if total >= step {
             (self.every - (total - step) % self.every) % self.every
         } else {
             (step - total) % self.every
         };
-        let newest = step.checked_sub(until_due);
-        let older = |step: &u64| step.checked_sub(self.every);
-        let steps = std::iter::successors(newest, older).take(self.last).filter(|&step| step > 0);
-        let mut steps: Vec<u64> = steps.collect();
-        steps.reverse();
-        steps
+        step.checked_sub(until_due).filter(|&step| step > 0)
     }
 }
 
@@ -48,6 +52,7 @@ impl Average {
 #[derive(Debug)]
 pub(super) struct Snapshots {
     root: PathBuf,
+    checkpoints: PathBuf,
     average: Average,
     total: u64,
 }
@@ -69,7 +74,8 @@ impl Snapshots {
                 });
             }
         }
-        Ok(Snapshots { root: folder.join(SNAPSHOTS), average, total })
+        let (root, checkpoints) = (folder.join(SNAPSHOTS), folder.join(CHECKPOINTS));
+        Ok(Snapshots { root, checkpoints, average, total })
     }
 
     /// Removes what a run that has not come to a checkpoint has left: a new one may be another.
@@ -77,13 +83,18 @@ impl Snapshots {
         store::clear(&self.root)
     }
 
-    /// Keeps the parameters after `step` if they are of a mean.
+    /// Keeps the parameters after `step` if they are of a mean, and those before that are of one at
+    /// any step from the oldest checkpoint on: a run that is killed goes on from there.
     pub(super) fn save(&self, step: u64, parameters: &Parameters) -> Result<(), StoreError> {
-        let Average { last, .. } = self.average;
-        if self.average.steps(step, self.total).last() == Some(&step) {
-            let groups = [(GROUP, store::views(parameters))];
-            store::save_last(&self.root, last, step, &groups, &json!({}))?;
+        let Average { last, every } = self.average;
+        if self.average.newest(step, self.total) != Some(step) {
+            return Ok(());
         }
+        let oldest = store::oldest(&self.checkpoints)?.unwrap_or(step).min(step);
+        let since = (step - self.average.newest(oldest, self.total).unwrap_or(0)).div_ceil(every);
+        let keep = last.saturating_add(usize::try_from(since).unwrap_or(usize::MAX));
+        let groups = [(GROUP, store::views(parameters))];
+        store::save_last(&self.root, keep, step, &groups, &json!({}))?;
         Ok(())
     }
 

@@ -43,7 +43,12 @@ impl Chart {
         let (low, high) = all().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), point| {
             (low.min(point.1), high.max(point.1))
         });
-        let (low, high) = if low < high { (low, high) } else { (0.0, 1.0) };
+        let (low, high) = match low < high {
+            true => (low, high),
+            // A single value has an axis around it.
+            false if low == high => (low - 0.5, high + 0.5),
+            false => (0.0, 1.0),
+        };
         let step = round_step((high - low) / 5.0);
         let (low, high) = ((low / step).floor() * step, (high / step).ceil() * step);
         let (left, right, top, bottom) = MARGIN;
@@ -156,10 +161,8 @@ mod tests {
         Chart { title: "Loss & more".to_owned(), unit: "nats".to_owned(), curves }.to_svg()
     }
 
-    #[test]
-    fn curves_lie_inside_the_axes() {
-        let svg = chart((0..5000).map(|n| (f64::from(n), 9.0 / f64::from(n + 1))).collect());
-        assert!(svg.contains("Loss &amp; more") && svg.contains("a &lt; b"), "{svg}");
+    /// Where the points of the curve lie, each within the axes.
+    fn places(svg: &str) -> Vec<(f64, f64)> {
         let line = svg.lines().find(|line| line.contains("stroke-linejoin")).unwrap();
         let path = line.split('"').nth(1).unwrap().trim_start_matches('M');
         let points: Vec<(f64, f64)> = path
@@ -167,10 +170,21 @@ mod tests {
             .map(|point| point.split_once(' ').unwrap())
             .map(|(x, y)| (x.parse().unwrap(), y.parse().unwrap()))
             .collect();
+        let is_inside =
+            |&(x, y): &(f64, f64)| (64.0..=736.0).contains(&x) && (48.0..=368.0).contains(&y);
+        assert!(points.iter().all(is_inside), "{points:?}");
+        points
+    }
+
+    #[test]
+    fn curves_lie_inside_the_axes() {
+        for points in [vec![(1.0, 5.5)], vec![(1.0, -3.0), (2.0, -3.0)], vec![(4.0, 1e9)]] {
+            assert_eq!(places(&chart(points.clone())).len(), points.len());
+        }
+        let svg = chart((0..5000).map(|n| (f64::from(n), 9.0 / f64::from(n + 1))).collect());
+        assert!(svg.contains("Loss &amp; more") && svg.contains("a &lt; b"), "{svg}");
+        let points = places(&svg);
         assert!(points.len() <= POINTS && points.len() > POINTS / 2);
-        assert!(
-            points.iter().all(|&(x, y)| (64.0..=736.0).contains(&x) && (48.0..=368.0).contains(&y))
-        );
         assert!(points.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1));
     }
 

@@ -84,8 +84,11 @@ pub enum RunError {
         reason: String,
     },
 
-    /// The parameters are no numbers any more.
-    #[error("the training diverged: {skipped} of {steps} steps had infinite gradients")]
+    /// The parameters, or the gradients of a hundred steps in a row, are no finite numbers.
+    #[error(
+        "the training diverged: after {steps} steps, {skipped} of them skipped, its parameters or \
+         gradients are not finite"
+    )]
     Diverged {
         /// Steps that were skipped.
         skipped: u64,

@@ -61,12 +61,15 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// The log of a run that stands at `step`: what a run that was cut off wrote after it goes.
-    pub(super) fn open(path: &Path, step: u64) -> Result<Log, RunError> {
-        let kept = match File::open(path) {
-            Ok(file) => lines_until(file, step).map_err(RunError::io(path))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(RunError::io(path)(error)),
+    /// The log of a run that goes on after `step`, where what was written after it goes; that of a new
+    /// run has nothing of another one.
+    pub(super) fn open(path: &Path, step: Option<u64>) -> Result<Log, RunError> {
+        let kept = match (step, File::open(path)) {
+            (Some(step), Ok(file)) => lines_until(file, step).map_err(RunError::io(path))?,
+            (Some(_), Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(RunError::io(path)(error));
+            }
+            _ => Vec::new(),
         };
         let evaluated = [false, true].map(|is_mean| {
             kept.iter().rev().find_map(|line| {
@@ -154,7 +157,7 @@ mod tests {
     #[test]
     fn what_is_no_number_is_read_as_none() {
         let folder = tempfile::tempdir().unwrap();
-        let mut log = Log::open(&folder.path().join("log.jsonl"), 0).unwrap();
+        let mut log = Log::open(&folder.path().join("log.jsonl"), None).unwrap();
         let mut scores =
             Scores { masked_loss: 2.5, masked_accuracy: 0.5, next_loss: 0.7, next_accuracy: 0.5 };
         let mut record = StepRecord {

@@ -16,6 +16,7 @@ use super::{
 use crate::bert::{
     Bert, BertConfig, Parameters, Part, PretrainingLoss, PretrainingTargets, Workspace,
 };
+use crate::config::invalid;
 use crate::data::{
     BatchSize, Corpus, DataError, Masking, Position, PretrainingBatches, PretrainingOptions,
 };
@@ -41,7 +42,12 @@ pub struct RunOptions {
 impl RunOptions {
     /// Refuses what no batch or no evaluation can be made with, but for what the data refuse.
     fn check(&self) -> Result<(), RunError> {
-        self.config.check_training("config.json".as_ref())?;
+        let path = Path::new("config.json");
+        self.config.check_training(path)?;
+        let segments = self.config.type_vocab_size;
+        if segments < 2 {
+            invalid(path, "type_vocab_size", "at least 2, for pairs of segments", segments)?;
+        }
         task::check(&self.trainer, self.accumulate, self.evaluation_batches)?;
         let positions = self.config.max_position_embeddings;
         let length = self.data.instances.max_seq_length;
@@ -135,6 +141,10 @@ impl Pretraining {
         tokenizer: Arc<Tokenizer>,
     ) -> Result<Pretraining, RunError> {
         options.check()?;
+        let (words, rows) = (tokenizer.vocab_size(), options.config.vocab_size);
+        if words > rows {
+            return Err(Error::VocabularyTooLarge { words, rows }.into());
+        }
         let batches = PretrainingBatches::new(corpus.clone(), tokenizer.clone(), options.data)?;
         let workspace = Workspace::default();
         let task = Pretraining { options, corpus, tokenizer, batches, workspace };
@@ -258,8 +268,9 @@ impl Run<Pretraining> {
     ///
     /// # Errors
     /// [`RunError::OtherRecipe`] if the options, or [`DataError::OtherData`] if the texts or the
-    /// vocabulary, are not those that the run was begun with; and whatever keeps the model, the
-    /// data or the files from being made.
+    /// vocabulary, are not those that the run was begun with; [`Error::VocabularyTooLarge`] if the
+    /// vocabulary has more words than the model; and whatever keeps the model, the data or the files
+    /// from being made.
     pub fn begin(
         folder: RunFolder,
         options: RunOptions,

@@ -86,7 +86,7 @@ impl<T: Task> Run<T> {
         if let (Some(snapshots), None) = (&snapshots, &stored) {
             snapshots.clear()?;
         }
-        let log = Log::open(&folder.join(LOG), step)?;
+        let log = Log::open(&folder.join(LOG), stored.as_ref().map(|stored| stored.step))?;
         let damaged = stored.map(|stored| stored.skipped).unwrap_or_default();
         Ok(Run { folder, task, trainer, log, snapshots, damaged, skipped_in_a_row, _lock })
     }

@@ -324,16 +324,21 @@ fn steps(disk: &impl Disk, root: &Path) -> io::Result<Vec<u64>> {
     Ok(steps)
 }
 
+/// The same, none if there is no such folder.
+fn steps_if_any(root: &Path) -> Result<Vec<u64>, StoreError> {
+    match steps(&System, root) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        steps => steps.map_err(StoreError::io(root)),
+    }
+}
+
 /// The newest checkpoint under `root` that is whole, every bit of it checked; `None` if there is
 /// none at all, or no such folder.
 ///
 /// # Errors
 /// If `root` cannot be read, and [`StoreError::NoneWhole`].
 pub fn latest(root: &Path) -> Result<Option<Stored>, StoreError> {
-    let steps = match steps(&System, root) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        steps => steps.map_err(StoreError::io(root))?,
-    };
+    let steps = steps_if_any(root)?;
     let mut skipped = Vec::new();
     for step in steps {
         match Stored::open(root.join(folder_name(step)), step) {
@@ -347,6 +352,11 @@ pub fn latest(root: &Path) -> Result<Option<Stored>, StoreError> {
     }
 }
 
+/// The step of the oldest checkpoint under `root`, whole or not, if there is one.
+pub(super) fn oldest(root: &Path) -> Result<Option<u64>, StoreError> {
+    Ok(steps_if_any(root)?.pop())
+}
+
 /// The checkpoint of a step, every bit of it checked.
 pub(super) fn at(root: &Path, step: u64) -> Result<Stored, StoreError> {
     Stored::open(root.join(folder_name(step)), step)
@@ -354,10 +364,10 @@ pub(super) fn at(root: &Path, step: u64) -> Result<Stored, StoreError> {
 
 /// Removes all checkpoints under `root`, if there is such a folder.
 pub(super) fn clear(root: &Path) -> Result<(), StoreError> {
-    let steps = match steps(&System, root) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        steps => steps.map_err(StoreError::io(root))?,
-    };
+    if !root.exists() {
+        return Ok(());
+    }
+    let steps = steps_if_any(root)?;
     sweep(&System, root)
         .and_then(|()| {
             steps.into_iter().try_for_each(|step| remove(&System, &root.join(folder_name(step))))

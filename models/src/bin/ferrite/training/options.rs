@@ -9,6 +9,9 @@ use super::failure;
 use crate::options::{Format, TrainingArithmeticOptions};
 use crate::outcome::Failure;
 
+/// The most batches of a step.
+const MOST_BATCHES: usize = 1 << 20;
+
 /// Where a training is, how long it goes on, and what is said and saved on the way.
 #[derive(Args)]
 pub(crate) struct CourseOptions {
@@ -65,7 +68,11 @@ impl CourseOptions {
             ("--evaluation-batches", self.evaluation_batches as u64),
             ("--evaluate-every", self.evaluate_every.unwrap_or(1)),
             ("--save-every", self.save_every.unwrap_or(1)),
-        ])
+        ])?;
+        match self.accumulate {
+            0..=MOST_BATCHES => Ok(()),
+            more => Err(Failure::Usage(format!("--accumulate {more}: above 2^20"))),
+        }
     }
 
     /// The folder of the run, looked at before anything costly is done and before a file of a run that

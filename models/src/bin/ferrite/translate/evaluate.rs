@@ -113,11 +113,13 @@ pub(crate) fn run(options: &Options, console: &Console) -> Result<Outcome, Failu
     let seconds = start.elapsed().as_secs_f64();
     drop(progress);
     let scores = compare(&known, &found, &loss, rejected, seconds);
-    if let Some(path) = &options.translations {
+    let written = options.translations.as_ref().map_or(Ok(()), |path| {
         let lines: String = found.iter().flat_map(|text| [text, "\n"]).collect();
-        write_text(path, &lines)?;
-    }
+        write_text(path, &lines)
+    });
+    // The scores do not depend on whether the translations could be written.
     write_out(&options.format.report(&scores, Scores::text))?;
+    written?;
     Ok(if rejected > 0 { Outcome::SomeRejected } else { Outcome::Done })
 }
 

@@ -1,7 +1,7 @@
 //! Pairs of texts, as training and evaluation read them: what cannot be used is named with its line.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::fs::{self, File};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -79,7 +79,8 @@ impl<'a> Rejections<'a> {
     /// How many are shown.
     const SHOWN: u64 = 10;
 
-    /// With a path, the file is made when there is something to write.
+    /// With a path, the file is made when there is something to write; if in the end there is none,
+    /// one that was there before is removed.
     pub(super) fn new(console: &'a Console, path: Option<PathBuf>) -> Rejections<'a> {
         Rejections { console, path, file: None, count: 0 }
     }
@@ -105,12 +106,20 @@ impl<'a> Rejections<'a> {
     /// Says how many were not shown, and where they are.
     pub(super) fn end(mut self) -> Result<(), Failure> {
         let more = self.count.saturating_sub(Rejections::SHOWN);
-        if let (Some(file), Some(path)) = (&mut self.file, &self.path) {
-            file.flush().map_err(Failure::file(path))?;
-            let lines = counted(self.count, "line");
-            self.console.note(format!("{lines} left out are listed in {}", path.display()));
-        } else if more > 0 {
-            self.console.note(format!("and {} more", counted(more, "line")));
+        match (&mut self.file, &self.path) {
+            (Some(file), Some(path)) => {
+                file.flush().map_err(Failure::file(path))?;
+                let lines = counted(self.count, "line");
+                self.console.note(format!("{lines} left out are listed in {}", path.display()));
+            }
+            (None, Some(path)) => match fs::remove_file(path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(Failure::file(path)(error));
+                }
+                _ => {}
+            },
+            _ if more > 0 => self.console.note(format!("and {} more", counted(more, "line"))),
+            _ => {}
         }
         Ok(())
     }
