@@ -1,7 +1,7 @@
 //! Layer normalisation.
 
 use ferrite_kernels::{
-    Activations, Level, Mat, MatMut, add_layer_norm, layer_norm, layer_norm_backward,
+    Activations, ColumnScales, Level, Mat, MatMut, add_layer_norm, layer_norm, layer_norm_backward,
     layer_norm_in_place, share_rows,
 };
 
@@ -13,6 +13,8 @@ pub struct LayerNorm {
     gamma: Vec<f32>,
     beta: Vec<f32>,
     epsilon: f32,
+    /// What the next product has columns divided by.
+    columns: Option<ColumnScales>,
 }
 
 /// The gradients of a [`LayerNorm`]'s parameters, to which a backward pass adds.
@@ -32,7 +34,27 @@ impl LayerNorm {
     #[track_caller]
     pub fn new(level: Level, gamma: Vec<f32>, beta: Vec<f32>, epsilon: f32) -> LayerNorm {
         assert_eq!(gamma.len(), beta.len(), "elements of gamma and beta");
-        LayerNorm { level, gamma, beta, epsilon }
+        LayerNorm { level, gamma, beta, epsilon, columns: None }
+    }
+
+    /// Has what it makes ready for int8 products with these weights, each (d_out, d_model), which are
+    /// to be packed with [`LayerNorm::columns`]: a column of x is as large as γ and β make it, which
+    /// is known without data.
+    ///
+    /// # Panics
+    /// If a weight does not have d_model columns.
+    #[track_caller]
+    pub fn balance(&mut self, weights: &[Mat<'_>]) {
+        let env = |n: &str, d: f32| std::env::var(n).ok().map_or(d, |x| x.parse().unwrap());
+        let c = env("C", 3.0);
+        let magnitude = |(gamma, beta): (&f32, &f32)| c * gamma.abs() + beta.abs();
+        let magnitudes: Vec<f32> = self.gamma.iter().zip(&self.beta).map(magnitude).collect();
+        self.columns = Some(ColumnScales::balance(&magnitudes, weights));
+    }
+
+    /// What the next product has columns divided by, in int8.
+    pub fn columns(&self) -> Option<&ColumnScales> {
+        self.columns.as_ref()
     }
 
     /// Takes these parameters in place of its own.
@@ -71,6 +93,7 @@ impl LayerNorm {
     pub fn forward_sum(&self, x: Mat<'_>, y: &mut Activations) {
         assert_eq!(x.shape(), y.shape(), "shapes of the summands");
         assert_eq!(x.cols(), self.d_model(), "columns that are normalised, and d_model");
+        y.scale_columns(self.columns());
         y.write_rows(|first, y| {
             let x = x.row_range(first..first + y.rows());
             add_layer_norm(self.level, y, x, &self.gamma, &self.beta, self.epsilon);
@@ -85,6 +108,7 @@ impl LayerNorm {
     #[track_caller]
     pub fn forward_from(&self, x: Mat<'_>, y: &mut Activations) {
         assert_eq!(x.shape(), y.shape(), "shapes of the input and of the normalised");
+        y.scale_columns(self.columns());
         y.write_rows(|first, y| {
             let x = x.row_range(first..first + y.rows());
             layer_norm(self.level, x, &self.gamma, &self.beta, self.epsilon, y);

@@ -240,7 +240,7 @@ impl Loader<'_> {
                     path: self.names.checkpoint().folder().join("config.json"),
                     field,
                     found: size.to_string(),
-                    supported: "at most 133144 in int8",
+                    supported: "at most 66311 in int8",
                 });
             }
         }
@@ -254,30 +254,45 @@ impl Loader<'_> {
             let table = self.names.matrix(&format!("embeddings.{name}.weight"), rows, d_model)?;
             Ok::<_, Error>(Embedding { table })
         };
-        let embeddings = BertEmbeddings {
+        let mut embeddings = BertEmbeddings {
             token: table("word_embeddings", config.vocab_size)?,
             segment: table("token_type_embeddings", config.type_vocab_size)?,
             position: table("position_embeddings", config.max_position_embeddings)?,
             norm: self.norm("embeddings.LayerNorm")?,
             level: self.arithmetic.level(),
         };
-        let blocks = (0..config.num_hidden_layers).map(|layer| self.block(layer));
-        Ok(Encoder { embeddings, blocks: blocks.collect::<Result<_, _>>()? })
+        let mut blocks: Vec<Block> = Vec::with_capacity(config.num_hidden_layers);
+        for layer in 0..config.num_hidden_layers {
+            let before = blocks.last_mut().map_or(&mut embeddings.norm, |b| &mut b.feed_forward_norm);
+            let block = self.block(layer, before)?;
+            blocks.push(block);
+        }
+        Ok(Encoder { embeddings, blocks })
     }
 
-    fn block(&self, layer: usize) -> Result<Block, Error> {
+    /// The layer, `before` being the norm whose output it reads.
+    fn block(&self, layer: usize, before: &mut LayerNorm) -> Result<Block, Error> {
         let (d_model, d_ff) = (self.config.hidden_size, self.config.intermediate_size);
         let name = |part: &str| format!("encoder.layer.{layer}.{part}");
+        let mut attention_norm = self.norm(&name("attention.output.LayerNorm"))?;
+        let inner = self.linear_after(
+            &mut attention_norm,
+            &[&name("intermediate.dense")],
+            d_ff,
+            d_model,
+        )?;
+        let qkv = ["query", "key", "value"].map(|part| name(&format!("attention.self.{part}")));
+        let qkv = qkv.each_ref().map(String::as_str);
         Ok(Block {
             attention: SelfAttention {
-                qkv: self.query_key_value(&name("attention.self"))?,
+                qkv: self.linear_after(before, &qkv, d_model, d_model)?,
                 output: self.linear(&name("attention.output.dense"), d_model, d_model)?,
                 heads: self.config.num_attention_heads,
                 mask: Mask::Full,
             },
-            attention_norm: self.norm(&name("attention.output.LayerNorm"))?,
+            attention_norm,
             feed_forward: FeedForward {
-                inner: self.linear(&name("intermediate.dense"), d_ff, d_model)?,
+                inner,
                 outer: self.linear(&name("output.dense"), d_model, d_ff)?,
                 activation: self.activation()?,
             },
@@ -285,15 +300,21 @@ impl Loader<'_> {
         })
     }
 
-    fn query_key_value(&self, name: &str) -> Result<Linear, Error> {
-        let d_model = self.config.hidden_size;
+    /// Layers with these names side by side, which read what `norm` gives.
+    fn linear_after(
+        &self,
+        norm: &mut LayerNorm,
+        names: &[&str],
+        d_out: usize,
+        d_in: usize,
+    ) -> Result<Linear, Error> {
         let mut weights = Vec::new();
-        for part in ["query", "key", "value"] {
-            let weight = self.names.matrix(&format!("{name}.{part}.weight"), d_model, d_model)?;
-            weights.push((weight, self.names.vector(&format!("{name}.{part}.bias"), d_model)?));
+        for name in names {
+            let weight = self.names.matrix(&format!("{name}.weight"), d_out, d_in)?;
+            weights.push((weight, self.names.vector(&format!("{name}.bias"), d_out)?));
         }
         let parts: Vec<_> = weights.iter().map(|(w, b)| (w.view(), b.as_slice())).collect();
-        Ok(Linear::side_by_side(self.arithmetic, &parts))
+        Ok(Linear::after(self.arithmetic, norm, &parts))
     }
 
     fn pooler(&self) -> Result<Pooler, Error> {
