@@ -1,8 +1,8 @@
 //! The linear layer.
 
 use ferrite_kernels::{
-    Activation, Activations, Arithmetic, ColumnScales, Epilogue, Left, Mat, MatMut, Matrix, PackedMatrix,
-    Precision, column_sums, matmul, matmul_into, transpose,
+    Activation, Activations, Arithmetic, ColumnScales, Epilogue, Left, Mat, MatMut, Matrix,
+    PackedMatrix, Precision, column_sums, matmul, matmul_into, transpose,
 };
 
 use crate::LayerNorm;

@@ -81,11 +81,7 @@ fn steps(count: f64, range: f64) -> (f32, f32) {
 /// The least and the largest of zero and `n` numbers, `None` if one of these is no number or
 /// infinite.
 #[inline(always)]
-fn extremes<S: Simd>(
-    s: S,
-    n: usize,
-    load: impl Fn(Range<usize>) -> S::F32,
-) -> Option<(f32, f32)> {
+fn extremes<S: Simd>(s: S, n: usize, load: impl Fn(Range<usize>) -> S::F32) -> Option<(f32, f32)> {
     // Side by side, so that none waits for its last instruction.
     let mut parts = [Extremes::<S>::new(s); 4];
     let mut start = 0;

@@ -272,7 +272,8 @@ fn a_product_is_added_to_what_is_there() {
             // exact.
             let mut random = Random::new(14);
             let mut integers = |rows: usize, cols: usize, first: f32| {
-                let numbers = random.integers(rows * cols, 3).iter().map(|x| x.abs()).collect::<Vec<_>>();
+                let numbers =
+                    random.integers(rows * cols, 3).iter().map(|x| x.abs()).collect::<Vec<_>>();
                 let mut x = Matrix::from_slice(rows, cols, &numbers);
                 (0..rows * usize::from(cols > 0)).for_each(|row| x.row_mut(row)[0] = first);
                 x
@@ -424,10 +425,7 @@ mod columns {
     #[test]
     fn products_lose_less() {
         let (x, w, scales) = operands();
-        let exact = reference::matmul(
-            &widen_matrix(x.view()),
-            &transpose(&widen_matrix(w.view())),
-        );
+        let exact = reference::matmul(&widen_matrix(x.view()), &transpose(&widen_matrix(w.view())));
         let arithmetic = Arithmetic::new(Level::current(), Precision::Int8);
         let loss = |w: &PackedMatrix| {
             let mut y = Matrix::zeros(21, 35);

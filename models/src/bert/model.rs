@@ -263,7 +263,8 @@ impl Loader<'_> {
         };
         let mut blocks: Vec<Block> = Vec::with_capacity(config.num_hidden_layers);
         for layer in 0..config.num_hidden_layers {
-            let before = blocks.last_mut().map_or(&mut embeddings.norm, |b| &mut b.feed_forward_norm);
+            let before =
+                blocks.last_mut().map_or(&mut embeddings.norm, |b| &mut b.feed_forward_norm);
             let block = self.block(layer, before)?;
             blocks.push(block);
         }
@@ -275,12 +276,8 @@ impl Loader<'_> {
         let (d_model, d_ff) = (self.config.hidden_size, self.config.intermediate_size);
         let name = |part: &str| format!("encoder.layer.{layer}.{part}");
         let mut attention_norm = self.norm(&name("attention.output.LayerNorm"))?;
-        let inner = self.linear_after(
-            &mut attention_norm,
-            &[&name("intermediate.dense")],
-            d_ff,
-            d_model,
-        )?;
+        let inner =
+            self.linear_after(&mut attention_norm, &[&name("intermediate.dense")], d_ff, d_model)?;
         let qkv = ["query", "key", "value"].map(|part| name(&format!("attention.self.{part}")));
         let qkv = qkv.each_ref().map(String::as_str);
         Ok(Block {
