@@ -38,18 +38,15 @@ impl LayerNorm {
     }
 
     /// Has what it makes ready for int8 products with these weights, each (d_out, d_model), which are
-    /// to be packed with [`LayerNorm::columns`]: a column of x is as large as γ and β make it, which
-    /// is known without data.
+    /// to be packed with [`LayerNorm::columns`]. Its columns have these magnitudes: those of
+    /// [`Moments::magnitudes`](crate::Moments::magnitudes), if there are no data.
     ///
     /// # Panics
-    /// If a weight does not have d_model columns.
+    /// If there are not d_model magnitudes, or a weight does not have d_model columns.
     #[track_caller]
-    pub fn balance(&mut self, weights: &[Mat<'_>]) {
-        let env = |n: &str, d: f32| std::env::var(n).ok().map_or(d, |x| x.parse().unwrap());
-        let c = env("C", 3.0);
-        let magnitude = |(gamma, beta): (&f32, &f32)| c * gamma.abs() + beta.abs();
-        let magnitudes: Vec<f32> = self.gamma.iter().zip(&self.beta).map(magnitude).collect();
-        self.columns = Some(ColumnScales::balance(&magnitudes, weights));
+    pub fn balance(&mut self, magnitudes: &[f32], weights: &[Mat<'_>]) {
+        assert_eq!(magnitudes.len(), self.d_model(), "magnitudes of columns, and d_model");
+        self.columns = Some(ColumnScales::balance(magnitudes, weights));
     }
 
     /// What the next product has columns divided by, in int8.
@@ -65,6 +62,11 @@ impl LayerNorm {
     pub fn update(&mut self, gamma: &[f32], beta: &[f32]) {
         self.gamma.copy_from_slice(gamma);
         self.beta.copy_from_slice(beta);
+    }
+
+    /// γ, β and ε.
+    pub(crate) fn parameters(&self) -> (&[f32], &[f32], f32) {
+        (&self.gamma, &self.beta, self.epsilon)
     }
 
     /// The columns of x.
@@ -85,7 +87,8 @@ impl LayerNorm {
     }
 
     /// `y = LayerNorm(x + y)`, "Add & Norm" in figure 1 of Attention Is All You Need; x and y: (n,
-    /// d_model), y in place and ready for the next product. The bits are those of the sum followed by [`LayerNorm::forward`].
+    /// d_model), y in place and ready for the next product. The bits are those of the sum followed by
+    /// [`LayerNorm::forward`].
     ///
     /// # Panics
     /// If the shapes do not fit.

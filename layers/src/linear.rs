@@ -68,22 +68,16 @@ impl Linear {
         Linear::packed(arithmetic, None, parts)
     }
 
-    /// The same, reading what `norm` gives and nobody else reads: in int8 the two share what is lost
-    /// to rounding, by [`LayerNorm::balance`].
+    /// The same, reading what `norm` gives: packed with its [`LayerNorm::columns`].
     ///
     /// # Panics
     /// As [`Linear::side_by_side`].
     #[track_caller]
     pub fn after(
         arithmetic: impl Into<Arithmetic>,
-        norm: &mut LayerNorm,
+        norm: &LayerNorm,
         parts: &[(Mat<'_>, &[f32])],
     ) -> Linear {
-        let arithmetic = arithmetic.into();
-        if arithmetic.precision() == Precision::Int8 {
-            let weights: Vec<Mat<'_>> = parts.iter().map(|(weight, _)| *weight).collect();
-            norm.balance(&weights);
-        }
         Linear::packed(arithmetic, norm.columns(), parts)
     }
 

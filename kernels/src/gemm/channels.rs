@@ -9,8 +9,7 @@ use crate::matrix::Mat;
 /// but where a few columns of x are far larger than the others, less is lost of the others (Xiao et
 /// al., SmoothQuant, 2022).
 ///
-/// They are powers of two, so that nothing but the rounding to integers is different. Whoever makes
-/// x and whoever reads it hold the same ones: see
+/// Whoever makes x and whoever reads it hold the same ones: see
 /// [`Activations::scale_columns`](crate::Activations::scale_columns) and
 /// [`PackedMatrix::from_scaled_rows`](crate::PackedMatrix::from_scaled_rows). A clone costs nothing.
 #[derive(Clone, Debug)]
@@ -19,13 +18,13 @@ pub struct ColumnScales {
     factors: Arc<[f32]>,
 }
 
-/// The exponent of the largest and of the smallest scale, against what is no number or far away.
-const LIMIT: f32 = 16.0;
+/// The largest factor, and the inverse of the smallest, against columns of zeros and the like.
+const LIMIT: f32 = 65_536.0;
 
 impl ColumnScales {
     /// The scales that share the loss between x, whose columns have these magnitudes, and the
-    /// weights that are multiplied with it, each of shape (outputs, columns of x): the powers of two
-    /// next to `magnitude^alpha / max |column of W|^(1 - alpha)`.
+    /// weights that are multiplied with it, each of shape (outputs, columns of x):
+    /// `sqrt(magnitude / max |column of W|)`, after which both are equally large.
     ///
     /// # Panics
     /// If the shapes do not fit.
@@ -39,13 +38,9 @@ impl ColumnScales {
                 pairs.for_each(|(largest, w)| *largest = largest.max(w.abs()));
             }
         }
-        let env = |n: &str, d: f32| std::env::var(n).ok().map_or(d, |x| x.parse().unwrap());
-        let alpha = env("ALPHA", 0.45);
         let factor = |(x, w): (&f32, &f32)| {
-            let exponent = (1.0 - alpha) * w.log2() - alpha * x.log2();
-            let exponent = if exponent.is_nan() { 0.0 } else { exponent };
-            let exponent = if env("ROUND", 1.0) > 0.0 { exponent.round() } else { exponent };
-            exponent.clamp(-LIMIT, LIMIT).exp2()
+            let factor = (w / x).sqrt();
+            if factor.is_nan() { 1.0 } else { factor.clamp(1.0 / LIMIT, LIMIT) }
         };
         ColumnScales { factors: magnitudes.iter().zip(&largest).map(factor).collect() }
     }
