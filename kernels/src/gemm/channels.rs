@@ -9,6 +9,7 @@ use crate::matrix::Mat;
 /// but where a few columns of x are far larger than the others, less is lost of the others (Xiao et
 /// al., SmoothQuant, 2022).
 ///
+/// They are between 2^-16 and 2^16, and a number of x that they make infinite makes its row no number.
 /// Whoever makes x and whoever reads it hold the same ones: see
 /// [`Activations::scale_columns`](crate::Activations::scale_columns) and
 /// [`PackedMatrix::from_scaled_rows`](crate::PackedMatrix::from_scaled_rows). A clone costs nothing.

@@ -87,7 +87,7 @@ impl Epilogue<'_> {
             |at, sum| {
                 let sum = match weights {
                     [] => sum,
-                    // Modulo 2^32, as the sum is; the difference fits.
+                    // All of them fit: see `MAX_INT8_INPUTS`.
                     weights => sum.sub_int(s.load_or(&weights[at.clone()], 0.0).mul_int(zero)),
                 };
                 sum.int_to_float() * (row_scale * s.load_or(&scales[at], 0.0))
