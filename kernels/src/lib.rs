@@ -72,7 +72,9 @@ pub use cross_entropy::{CrossEntropy, IGNORED, cross_entropy, cross_entropy_loss
 pub use denormals::flush_denormals;
 pub use dropout::Dropout;
 pub use embedding::{Lookup, embedding_sum, gather, scatter_add};
-pub use gemm::{Activations, Epilogue, Left, MAX_INT8_INPUTS, PackedMatrix, matmul, matmul_into};
+pub use gemm::{
+    Activations, ColumnScales, Epilogue, Left, MAX_INT8_INPUTS, PackedMatrix, matmul, matmul_into,
+};
 pub use layer_norm::{add_layer_norm, layer_norm, layer_norm_backward, layer_norm_in_place};
 pub use level::{LEVEL_VARIABLE, Level, UnknownLevel};
 pub use matrix::{Element, InvalidSegments, Mat, MatMut, Matrix, Segments};

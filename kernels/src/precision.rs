@@ -17,8 +17,10 @@ pub enum Precision {
     F32,
     /// bfloat16: weights and left operands keep 8 bits of each number, and half of the bytes.
     Bf16,
-    /// Integers of 8 bits: each output channel of a weight and each row of the left operand has a
-    /// scale of its own, a quarter of the bytes. Sums are exact, and so the same at all levels.
+    /// Integers of 8 bits, a quarter of the bytes: each output of a weight has a scale of its own,
+    /// each row of the left operand a scale and a zero, so that it goes from its least number to its
+    /// largest. Columns may have scales as well: see [`ColumnScales`](crate::ColumnScales). Sums are
+    /// exact, and so the same at all levels.
     Int8,
 }
 

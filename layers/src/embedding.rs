@@ -74,6 +74,7 @@ impl BertEmbeddings {
     #[track_caller]
     pub fn forward(&self, ids: &[u32], types: &[u32], sequences: &Segments, x: &mut Activations) {
         let places = self.check(ids, types, sequences, x.shape());
+        x.scale_columns(self.norm.columns());
         x.write_rows(|first, mut x| {
             self.sum(ids, types, &places, first, x.reborrow());
             self.norm.forward(x);

@@ -68,6 +68,7 @@ mod feed_forward;
 mod gradients;
 mod layer_norm;
 mod linear;
+mod moments;
 mod positional;
 
 #[cfg(any(test, feature = "testing"))]
@@ -86,4 +87,5 @@ pub use feed_forward::{
 pub use ferrite_kernels::{Activation, Activations, Arithmetic, Dropout, Level, Mask, Precision};
 pub use layer_norm::{LayerNorm, LayerNormGradients};
 pub use linear::{InputGradient, Linear, LinearGradients, LinearScratch};
+pub use moments::Moments;
 pub use positional::{SinusoidLayout, sinusoidal};

@@ -1,9 +1,11 @@
 //! The linear layer.
 
 use ferrite_kernels::{
-    Activation, Activations, Arithmetic, Epilogue, Left, Mat, MatMut, Matrix, PackedMatrix,
-    Precision, column_sums, matmul, matmul_into, transpose,
+    Activation, Activations, Arithmetic, ColumnScales, Epilogue, Left, Mat, MatMut, Matrix,
+    PackedMatrix, Precision, column_sums, matmul, matmul_into, transpose,
 };
+
+use crate::LayerNorm;
 
 /// `y = x Wᵀ + b`, with W of shape (d_out, d_in), as checkpoints store it, and b of d_out elements.
 #[derive(Debug)]
@@ -63,6 +65,28 @@ impl Linear {
     /// If there is no part, or the shapes do not fit.
     #[track_caller]
     pub fn side_by_side(arithmetic: impl Into<Arithmetic>, parts: &[(Mat<'_>, &[f32])]) -> Linear {
+        Linear::packed(arithmetic, None, parts)
+    }
+
+    /// The same, reading what `norm` gives: packed with its [`LayerNorm::columns`].
+    ///
+    /// # Panics
+    /// As [`Linear::side_by_side`].
+    #[track_caller]
+    pub fn after(
+        arithmetic: impl Into<Arithmetic>,
+        norm: &LayerNorm,
+        parts: &[(Mat<'_>, &[f32])],
+    ) -> Linear {
+        Linear::packed(arithmetic, norm.columns(), parts)
+    }
+
+    #[track_caller]
+    fn packed(
+        arithmetic: impl Into<Arithmetic>,
+        columns: Option<&ColumnScales>,
+        parts: &[(Mat<'_>, &[f32])],
+    ) -> Linear {
         let d_in = parts.first().expect("a layer has at least one part").0.cols();
         let mut rows = Vec::new();
         let mut biases = Vec::new();
@@ -71,7 +95,8 @@ impl Linear {
             rows.extend((0..weight.rows()).map(|row| weight.row(row)));
             biases.extend_from_slice(bias);
         }
-        let weight = PackedMatrix::from_rows(arithmetic, rows.len(), d_in, |row| rows[row]);
+        let row = |row: usize| rows[row];
+        let weight = PackedMatrix::from_scaled_rows(arithmetic, columns, rows.len(), d_in, row);
         Linear { weight, bias: biases, transposed: None }
     }
 

@@ -326,7 +326,7 @@ fn sizes_that_int8_cannot_take_are_told() {
     let wide = copy("a-pretraining");
     set(wide.path(), "intermediate_size", json!(MAX_INT8_INPUTS + 1));
     let report = &inspect(wide.path(), "jsonl").code(4).json()[0];
-    let warning = json!("intermediate_size: 133145, and int8 takes at most 133144");
+    let warning = json!("intermediate_size: 66312, and int8 takes at most 66311");
     assert!(report["warnings"].as_array().unwrap().contains(&warning), "{}", report["warnings"]);
     set(wide.path(), "intermediate_size", json!(MAX_INT8_INPUTS));
     let report = &inspect(wide.path(), "jsonl").code(4).json()[0];

@@ -25,7 +25,7 @@ impl Product {
     fn pieces(self, x: f32) -> Vec<Vec<u8>> {
         match self {
             Product::Bf16 => vec![exact_bf16(x).to_vec()],
-            Product::Int8 => vec![vec![x as i8 as u8]],
+            Product::Int8 => vec![vec![x as i32 as u8]],
             Product::Split => {
                 let first = nearest_bf16(x);
                 let second = nearest_bf16(x - first);
@@ -68,7 +68,11 @@ impl Case {
     ) -> Case {
         let (m, n, k) = (16 * shape.0, 16 * shape.1, product.depth() * steps);
         let mut values = |n: usize| (0..n).map(|_| value()).collect::<Vec<_>>();
-        let (a, b) = (values(m * k), values(k * n));
+        let (mut a, b) = (values(m * k), values(k * n));
+        if product == Product::Int8 {
+            // Bytes of the left operand have no sign.
+            a.iter_mut().for_each(|x| *x = x.abs());
+        }
         Case { product, shape, steps, a, b, c: accumulate.then(|| values(m * n)) }
     }
 
@@ -273,12 +277,15 @@ fn all_pieces_of_either_side_count() {
     }
 }
 
-/// -128 has no counterpart: the products and sums of the largest magnitude.
+/// The largest products and sums: 255 is no -1 in the left operand, and -128 has no counterpart in
+/// the right.
 #[test]
-fn signed_bytes_are_signed_at_their_ends() {
+fn bytes_have_their_signs_at_their_ends() {
     let tiles = Tiles::new(token());
-    let mut values = [-128.0, 127.0, -128.0, -1.0, 0.0].into_iter().cycle();
-    let case = Case::new(Product::Int8, (2, 2), 3, true, || values.next().unwrap());
+    let mut left = [255.0, 128.0, 127.0, 255.0, 0.0].into_iter().cycle();
+    let mut right = [-128.0, 127.0, -128.0, -1.0, 0.0].into_iter().cycle();
+    let mut case = Case::new(Product::Int8, (2, 2), 3, true, || right.next().unwrap());
+    case.a.fill_with(|| left.next().unwrap());
     let result = case.run(&tiles, Edge::End, 0, 0);
     for (i, &bits) in result.iter().enumerate() {
         assert_eq!(f64::from(bits as i32), case.exact(i / 32, i % 32).0);

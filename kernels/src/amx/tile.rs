@@ -288,8 +288,9 @@ whole! {
 }
 
 whole! {
-    int8, "tdpbssd",
-    /// Products of signed bytes, summed in i32, which wraps around.
+    int8, "tdpbusd",
+    /// Products of bytes, those of `a` without a sign and those of `b` with one, summed in i32, which
+    /// wraps around.
     ///
     /// # Safety
     /// That of [`bf16`].
@@ -444,6 +445,6 @@ peak! {
 }
 
 peak! {
-    peak_int8, "tdpbssd", 32_768,
+    peak_int8, "tdpbusd", 32_768,
     /// The same with int8 products; returns the number of integer operations, 32,768 a product.
 }

@@ -3,8 +3,11 @@
 
 use std::ops::Range;
 
+use super::channels::ColumnScales;
 use super::form::Form;
-use super::kernel::{Shape, Unit};
+use super::kernel::Shape;
+use super::packed::PackedMatrix;
+use super::quantize::RowScale;
 use crate::matrix::{Mat, MatMut, Matrix};
 use crate::parallel::{join, rows_per_thread};
 use crate::precision::Arithmetic;
@@ -38,9 +41,14 @@ pub struct Activations {
     /// The rows in the shape's form, and behind them those that fill up a tile; empty for
     /// [`Form::F32`].
     converted: Matrix<u8>,
-    /// What there is to know of each row, where the form goes by rows.
+    /// The scale and the zero of each row, where the form goes by rows.
     scales: Matrix<f32>,
+    /// The scales of columns that are in the integers, if there are any.
+    columns: Option<ColumnScales>,
 }
+
+/// The numbers of a [`RowScale`].
+const SCALE: usize = 2;
 
 impl Activations {
     /// A copy of `x`, ready for products of `arithmetic`.
@@ -50,9 +58,22 @@ impl Activations {
         copy
     }
 
+    /// A copy of `x`, ready for products with `w`.
+    pub(crate) fn for_product(x: Mat<'_>, w: &PackedMatrix) -> Activations {
+        let mut copy = Activations::default();
+        copy.resize(w.arithmetic(), x.rows(), x.cols());
+        copy.scale_columns(w.columns());
+        copy.fill_from(x);
+        copy
+    }
+
     /// Becomes a copy of `x`, ready for products of `arithmetic`, keeping the memory if it suffices.
     pub fn copy_from(&mut self, arithmetic: impl Into<Arithmetic>, x: Mat<'_>) {
         self.resize(arithmetic, x.rows(), x.cols());
+        self.fill_from(x);
+    }
+
+    fn fill_from(&mut self, x: Mat<'_>) {
         self.write_rows(|first, mut rows| {
             for row in 0..rows.rows() {
                 rows.row_mut(row).copy_from_slice(x.row(first + row));
@@ -66,7 +87,7 @@ impl Activations {
     }
 
     /// Changes the shape, keeping the memory if it suffices. Values are unspecified until they are
-    /// written.
+    /// written; columns have no scales any longer.
     pub fn resize(&mut self, arithmetic: impl Into<Arithmetic>, rows: usize, cols: usize) {
         let arithmetic = arithmetic.into();
         let shape = arithmetic.unit().shape();
@@ -74,8 +95,24 @@ impl Activations {
         self.values.resize(rows, cols);
         let bytes = if shape.form == Form::F32 { 0 } else { row_bytes(shape, cols) };
         self.converted.resize(rows + shape.slack(), bytes);
-        self.scales.resize(rows, usize::from(shape.form.by_rows()));
+        self.scales.resize(rows, if shape.form.by_rows() { SCALE } else { 0 });
         self.shape = shape;
+        self.columns = None;
+    }
+
+    /// Has columns divided by these scales when rows are converted from now on, for products with
+    /// weights that were packed with the same ones; the floats stay what they are. Where products
+    /// are not of integers nothing is scaled.
+    ///
+    /// # Panics
+    /// If there is not one for each column.
+    #[track_caller]
+    pub fn scale_columns(&mut self, scales: Option<&ColumnScales>) {
+        let scales = scales.filter(|_| self.shape.form.scaled());
+        if let Some(scales) = scales {
+            assert_eq!(scales.factors().len(), self.cols(), "scales of columns, and columns");
+        }
+        self.columns = scales.cloned();
     }
 
     /// (rows, columns).
@@ -140,6 +177,7 @@ impl Activations {
             converted: self.converted.view_mut().row_range(0..self.values.rows()),
             values: self.values.view_mut(),
             scales: self.scales.view_mut(),
+            factors: self.columns.as_ref().map_or(&[], ColumnScales::factors),
         }
     }
 }
@@ -179,6 +217,8 @@ pub(crate) struct RowsMut<'a> {
     pub(crate) values: MatMut<'a>,
     converted: MatMut<'a, u8>,
     scales: MatMut<'a>,
+    /// What columns are multiplied by; empty if nothing.
+    factors: &'a [f32],
 }
 
 impl<'a> RowsMut<'a> {
@@ -187,11 +227,17 @@ impl<'a> RowsMut<'a> {
     }
 
     pub(crate) fn split_rows(self, at: usize) -> (RowsMut<'a>, RowsMut<'a>) {
-        let RowsMut { arithmetic, shape, values, converted, scales } = self;
+        let RowsMut { arithmetic, shape, values, converted, scales, factors } = self;
         let (values, converted, scales) =
             (values.split_rows(at), converted.split_rows(at), scales.split_rows(at));
-        let part =
-            |values, converted, scales| RowsMut { arithmetic, shape, values, converted, scales };
+        let part = |values, converted, scales| RowsMut {
+            arithmetic,
+            shape,
+            values,
+            converted,
+            scales,
+            factors,
+        };
         (part(values.0, converted.0, scales.0), part(values.1, converted.1, scales.1))
     }
 
@@ -200,7 +246,7 @@ impl<'a> RowsMut<'a> {
         let rows = values.rows();
         let (converted, scales) =
             (MatMut::new(&mut [], rows, 0, 0), MatMut::new(&mut [], rows, 0, 0));
-        RowsMut { arithmetic, shape: Shape::default(), values, converted, scales }
+        RowsMut { arithmetic, shape: Shape::default(), values, converted, scales, factors: &[] }
     }
 
     /// The values alone of a form that goes by rows.
@@ -214,12 +260,18 @@ impl<'a> RowsMut<'a> {
 
     /// The first `at` columns and the rest, of a form that does not go by rows.
     pub(crate) fn split_cols(self, at: usize) -> (RowsMut<'a>, RowsMut<'a>) {
-        let RowsMut { arithmetic, shape, values, converted, scales } = self;
+        let RowsMut { arithmetic, shape, values, converted, scales, .. } = self;
         let bytes = if shape.form == Form::F32 { 0 } else { at * shape.form.bytes() };
         let (values, converted) = (values.split_cols(at), converted.split_cols(bytes));
         let scales = scales.split_cols(0);
-        let part =
-            |values, converted, scales| RowsMut { arithmetic, shape, values, converted, scales };
+        let part = |values, converted, scales| RowsMut {
+            arithmetic,
+            shape,
+            values,
+            converted,
+            scales,
+            factors: &[],
+        };
         (part(values.0, converted.0, scales.0), part(values.1, converted.1, scales.1))
     }
 
@@ -233,16 +285,16 @@ impl<'a> RowsMut<'a> {
 
     /// Converts rows of which all values are written.
     pub(crate) fn convert(&mut self, rows: Range<usize>) {
-        let RowsMut { shape, values, converted, scales, .. } = self;
+        let RowsMut { shape, values, converted, scales, factors, .. } = self;
         if shape.form == Form::F32 {
             return;
         }
         dispatch!(self.arithmetic.level(), s => {
             for row in rows {
                 let (x, out) = (values.row(row), converted.row_mut(row));
-                let scale = convert_row(s, *shape, x, out);
+                let RowScale { scale, zero } = convert_row(s, *shape, x, factors, out);
                 if shape.form.by_rows() {
-                    scales.row_mut(row)[0] = scale;
+                    scales.row_mut(row).copy_from_slice(&[scale, zero]);
                 }
             }
         });
@@ -274,13 +326,19 @@ impl Converter<'_> {
 
 /// Converts a row and fills what follows it with zeros.
 #[inline(always)]
-fn convert_row<S: Simd>(s: S, shape: Shape, x: &[f32], out: &mut [u8]) -> f32 {
+fn convert_row<S: Simd>(
+    s: S,
+    shape: Shape,
+    x: &[f32],
+    factors: &[f32],
+    out: &mut [u8],
+) -> RowScale {
     let (form, bytes) = (shape.form, shape.row_bytes(x.len()));
     let (row, rest) = out.split_at_mut(bytes * form.pieces());
     rest.fill(0);
     row.chunks_exact_mut(bytes.max(1)).for_each(|piece| piece[x.len() * form.bytes()..].fill(0));
     let whole = if form.pieces() > 1 { row } else { &mut row[..x.len() * form.bytes()] };
-    form.convert_any(s, x, whole)
+    form.convert_row(s, x, factors, whole)
 }
 
 /// The left operand of a product: floats, or [`Activations`], which are already in the form that
@@ -290,7 +348,8 @@ pub struct Left<'a> {
     values: Mat<'a>,
     shape: Shape,
     converted: Mat<'a, u8>,
-    scales: &'a [f32],
+    scales: Mat<'a>,
+    columns: Option<&'a ColumnScales>,
 }
 
 impl<'a> From<Mat<'a>> for Left<'a> {
@@ -299,7 +358,8 @@ impl<'a> From<Mat<'a>> for Left<'a> {
             values,
             shape: Shape::default(),
             converted: Mat::new(&[], values.rows(), 0, 0),
-            scales: &[],
+            scales: Mat::new(&[], values.rows(), 0, 0),
+            columns: None,
         }
     }
 }
@@ -310,7 +370,8 @@ impl<'a> From<&'a Activations> for Left<'a> {
             values: of.values.view(),
             shape: of.shape,
             converted: of.converted.view(),
-            scales: of.scales.as_slice(),
+            scales: of.scales.view(),
+            columns: of.columns.as_ref(),
         }
     }
 }
@@ -331,17 +392,16 @@ impl<'a> Left<'a> {
         self.values.cols()
     }
 
-    /// The rows in the form that a kernel reads, or `None` if there are only floats, or those of
-    /// another kernel.
-    pub(crate) fn ready(self, unit: Unit) -> Option<Ready<'a>> {
-        let shape = unit.shape();
+    /// The rows in the form that products with `w` read, or `None` if there are only floats, or
+    /// those for another kernel or with other scales of columns.
+    pub(crate) fn ready(self, w: &PackedMatrix) -> Option<Ready<'a>> {
+        let shape = w.unit().shape();
         let rows = match shape.form {
             Form::F32 => self.values.as_bytes(),
-            _ if shape == self.shape => self.converted,
+            _ if shape == self.shape && self.columns == w.columns() => self.converted,
             _ => return None,
         };
-        let scales = if shape.form.by_rows() { self.scales } else { &[] };
-        Some(Ready { rows, slack: shape.slack(), scales, values: self.values })
+        Some(Ready { rows, slack: shape.slack(), scales: self.scales, values: self.values })
     }
 
     /// The rows in `range`.
@@ -351,12 +411,12 @@ impl<'a> Left<'a> {
     #[track_caller]
     pub fn row_range(self, range: Range<usize>) -> Left<'a> {
         let values = self.values.row_range(range.clone());
-        let scales = if self.scales.is_empty() { self.scales } else { &self.scales[range.clone()] };
+        let scales = self.scales.row_range(range.clone());
         let converted = match self.shape.form {
             Form::F32 => Mat::new(&[], values.rows(), 0, 0),
             _ => self.converted.row_range(range.start..range.end + self.shape.slack()),
         };
-        Left { values, shape: self.shape, converted, scales }
+        Left { values, converted, scales, ..self }
     }
 
     /// The floats.
@@ -371,16 +431,23 @@ pub(crate) struct Ready<'a> {
     /// The bytes of each row, at least those of the padded inputs, and `slack` rows behind the last.
     pub(crate) rows: Mat<'a, u8>,
     slack: usize,
-    /// What there is to know of each row, where the form goes by rows.
-    pub(crate) scales: &'a [f32],
+    /// The scale and the zero of each row, where the form goes by rows.
+    scales: Mat<'a>,
     /// The floats.
     pub(crate) values: Mat<'a>,
 }
 
 impl Ready<'_> {
+    /// What there is to know of a row, of a form that goes by rows.
+    #[inline(always)]
+    pub(crate) fn scale(&self, row: usize) -> RowScale {
+        let row = self.scales.row(row);
+        RowScale { scale: row[0], zero: row[1] }
+    }
+
     /// The rows in `range`, and the slack behind them: other rows, or the slack of the whole.
     pub(crate) fn row_range(self, range: Range<usize>) -> Self {
-        let scales = if self.scales.is_empty() { self.scales } else { &self.scales[range.clone()] };
+        let scales = self.scales.row_range(range.clone());
         let rows = self.rows.row_range(range.start..range.end + self.slack);
         Ready { rows, slack: self.slack, scales, values: self.values.row_range(range) }
     }

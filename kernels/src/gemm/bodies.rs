@@ -226,9 +226,8 @@ impl TileBody<Avx512> for Bf16Dot {
     }
 }
 
-/// int8 by AVX512-VNNI: four inputs are one instruction. Its left operand has no sign, so 128 is
-/// added to each input, and what that adds to a sum, 128 times the sum of the column's weights, is
-/// taken off again in the epilogue.
+/// int8 by AVX512-VNNI: four inputs are one instruction. Its left operand has no sign, and neither
+/// have the integers of x: what their zero adds to a sum is taken off again in the epilogue.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Vnni(pub(crate) Avx512Vnni);

@@ -32,12 +32,12 @@ impl TileFormat for Bf16 {
     const DEPTH: usize = 256;
 }
 
-/// Signed bytes.
+/// Bytes: those of x without a sign, those of the weights with one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Int8;
 
 impl TileFormat for Int8 {
-    const FORM: Form = Form::I8;
+    const FORM: Form = Form::U8;
     const PRODUCT: Product = Product::Int8;
     const DEPTH: usize = 512;
 }

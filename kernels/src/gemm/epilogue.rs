@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::quantize::RowScale;
 use crate::activation::Activation;
 use crate::matrix::Mat;
 use crate::rows::map_vectors;
@@ -26,12 +27,13 @@ pub enum Epilogue<'a> {
 /// How sums of integers become floats.
 #[derive(Clone, Copy)]
 pub(crate) struct Dequantize<'a> {
-    /// The scale of the row.
-    pub(crate) row: f32,
-    /// The scale of each column.
-    pub(crate) columns: &'a [f32],
-    /// What each column's sums have too much; empty if nothing.
-    pub(crate) excess: &'a [i32],
+    /// The scale and the zero of the row of x.
+    pub(crate) row: RowScale,
+    /// The scale of each output.
+    pub(crate) scales: &'a [f32],
+    /// The sum of each output's weights, of which sums have zero times too much; empty where zero
+    /// was taken off before.
+    pub(crate) sums: &'a [i32],
 }
 
 impl Epilogue<'_> {
@@ -70,10 +72,11 @@ impl Epilogue<'_> {
                 |_, sum| sum,
             );
         };
-        let (scales, row_scale) = (&of.columns[cols.clone()], s.splat(of.row));
-        let excess: &[f32] = match of.excess {
+        let (scales, row_scale) = (&of.scales[cols.clone()], s.splat(of.row.scale));
+        let zero = s.splat(f32::from_bits(of.row.zero as u32));
+        let weights: &[f32] = match of.sums {
             [] => &[],
-            excess => bytemuck::cast_slice(&excess[cols.clone()]),
+            sums => bytemuck::cast_slice(&sums[cols.clone()]),
         };
         self.finish_floats(
             s,
@@ -82,9 +85,10 @@ impl Epilogue<'_> {
             y,
             #[inline(always)]
             |at, sum| {
-                let sum = match excess {
+                let sum = match weights {
                     [] => sum,
-                    excess => sum.sub_int(s.load_or(&excess[at.clone()], 0.0)),
+                    // All of them fit: see `MAX_INT8_INPUTS`.
+                    weights => sum.sub_int(s.load_or(&weights[at.clone()], 0.0).mul_int(zero)),
                 };
                 sum.int_to_float() * (row_scale * s.load_or(&scales[at], 0.0))
             },

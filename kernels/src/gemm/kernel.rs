@@ -282,7 +282,7 @@ impl Unit {
             #[cfg(target_arch = "x86_64")]
             Unit::Bf16Tiles(_) => "tdpbf16ps",
             #[cfg(target_arch = "x86_64")]
-            Unit::Int8Tiles(_) => "tdpbssd",
+            Unit::Int8Tiles(_) => "tdpbusd",
         }
     }
 }

@@ -34,8 +34,8 @@ const PIECES_PER_THREAD: usize = 4;
 /// other rows, on the number of threads or on the shape.
 ///
 /// Runs on the current rayon pool: rows are shared out when there are many, columns when there are
-/// few. If x is not [`Activations`] of the weight's arithmetic and that reads more than floats, x is
-/// converted first, in memory taken for it.
+/// few. If x is not [`Activations`] of the weight's arithmetic and scales of columns and that reads more
+/// than floats, x is converted first, in memory taken for it.
 ///
 /// # Panics
 /// If the shapes do not fit.
@@ -75,11 +75,11 @@ fn run(x: Left<'_>, w: &PackedMatrix, epilogue: Epilogue<'_>, y: RowsMut<'_>) {
         return add_product(x, w, y);
     }
     let copy;
-    let x = match x.ready(w.unit()) {
+    let x = match x.ready(w) {
         Some(ready) => ready,
         None => {
-            copy = Activations::from_rows(w.arithmetic(), x.values());
-            Left::from(&copy).ready(w.unit()).expect("converted to what is asked for")
+            copy = Activations::for_product(x.values(), w);
+            Left::from(&copy).ready(w).expect("converted to what is asked for")
         }
     };
     let work = rows * w.outputs() * w.inputs();
@@ -174,10 +174,10 @@ impl Product<'_> {
                     #[inline(always)]
                     |row, cols, y| {
                         let of_whole = first_col + cols.start..first_col + cols.end;
-                        if K::SHAPE.form == Form::Pieces && x.scales[row].is_nan() {
+                        if K::SHAPE.form == Form::Pieces && x.scale(row).scale.is_nan() {
                             multiply_row(s, x.values.row(row), w, of_whole.clone(), y);
                         }
-                        let scale = K::SHAPE.form.scaled().then(|| x.scales[row]);
+                        let scale = K::SHAPE.form.scaled().then(|| x.scale(row));
                         let dequantize = scale.map(|scale| self.w.dequantize(scale));
                         self.epilogue.finish(s, dequantize, first_row + row, of_whole, y);
                         converter.convert(s, row, cols, y);

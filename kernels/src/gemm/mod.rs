@@ -7,12 +7,14 @@
 //!
 //! [`PackedMatrix`] holds weights in the order in which tiles read them, which `panels` defines;
 //! [`Activations`] hold rows in the `form` in which a kernel reads them; an [`Epilogue`] finishes
-//! sums before they leave for memory.
+//! sums before they leave for memory. How floats become integers is in `quantize`, and what evens out
+//! their columns before that in `channels`.
 
 mod activations;
 pub(crate) mod bodies;
 #[cfg(target_arch = "x86_64")]
 mod by_tiles;
+mod channels;
 mod epilogue;
 pub(crate) mod form;
 pub(crate) mod kernel;
@@ -21,10 +23,12 @@ pub(crate) mod multiply;
 mod packed;
 pub(crate) mod panels;
 mod pieces;
+mod quantize;
 mod repack;
 pub(crate) mod tile;
 
 pub use activations::{Activations, Left};
+pub use channels::ColumnScales;
 pub use epilogue::Epilogue;
 pub(crate) use kernel::Unit;
 pub use matmul::{matmul, matmul_into};

@@ -2,17 +2,19 @@
 
 use bytemuck::{cast_slice, cast_slice_mut};
 
+use super::channels::ColumnScales;
 use super::epilogue::Dequantize;
 use super::form::Form;
 use super::kernel::Unit;
 use super::panels::{Layout, Panels};
 use super::pieces::ordinary;
+use super::quantize::RowScale;
 use crate::matrix::{Mat, Matrix};
 use crate::precision::Arithmetic;
 use crate::simd::dispatch;
 
 /// The most inputs of a product of integers: more could overflow a sum of 32 bits.
-pub const MAX_INT8_INPUTS: usize = i32::MAX as usize / (127 * 127);
+pub const MAX_INT8_INPUTS: usize = i32::MAX as usize / (255 * 127);
 
 /// A weight matrix W of shape (outputs, inputs), as published checkpoints store it, packed for
 /// `y = x Wᵀ` in one [`Arithmetic`].
@@ -23,8 +25,10 @@ pub struct PackedMatrix {
     data: Matrix<u8>,
     /// The scale of each output, in int8.
     scales: Vec<f32>,
-    /// What each output's sums have too much because of what the form adds to each input.
-    excess: Vec<i32>,
+    /// The sum of each output's integers, where integers of x have a zero in them.
+    sums: Vec<i32>,
+    /// The scales of columns of x, if there are any.
+    columns: Option<ColumnScales>,
 }
 
 impl PackedMatrix {
@@ -53,6 +57,24 @@ impl PackedMatrix {
         inputs: usize,
         row: impl Fn(usize) -> &'a [f32],
     ) -> PackedMatrix {
+        PackedMatrix::from_scaled_rows(arithmetic, None, outputs, inputs, row)
+    }
+
+    /// The same for products with [`Activations`](crate::Activations) whose columns are divided by
+    /// these scales: in int8 the columns of the weight are multiplied by them. (With other
+    /// activations the product is the same, but they are converted for it anew.) Other precisions
+    /// have no scales.
+    ///
+    /// # Panics
+    /// As [`PackedMatrix::from_rows`], and if there is not a scale for each input.
+    #[track_caller]
+    pub fn from_scaled_rows<'a>(
+        arithmetic: impl Into<Arithmetic>,
+        columns: Option<&ColumnScales>,
+        outputs: usize,
+        inputs: usize,
+        row: impl Fn(usize) -> &'a [f32],
+    ) -> PackedMatrix {
         let arithmetic = arithmetic.into();
         let mut unit = arithmetic.unit();
         if unit.shape().form == Form::Pieces {
@@ -64,17 +86,30 @@ impl PackedMatrix {
         let shape = unit.shape();
         let layout = Layout::new(shape, outputs, inputs);
         let mut data = Matrix::<u8>::zeros(1, layout.len() * shape.weight_bytes);
-        let (mut scales, mut excess) = (Vec::new(), Vec::new());
+        let (mut scales, mut sums) = (Vec::new(), Vec::new());
+        let columns = columns.filter(|_| shape.form.scaled());
+        let factors = columns.map(ColumnScales::factors);
         if shape.form.scaled() {
             assert!(inputs <= MAX_INT8_INPUTS, "{inputs} inputs of an int8 product");
+            assert!(factors.is_none_or(|all| all.len() == inputs), "scales of columns, and inputs");
         }
+        let mut divided = Vec::new();
         // A row of W in the form of a left operand, which holds the same numbers.
         let form = shape.form.of_weights();
         let mut converted = Matrix::<u8>::zeros(form.pieces(), inputs * form.bytes());
         for output in 0..outputs {
             let row = row(output);
             assert_eq!(row.len(), inputs, "elements in row {output} of a weight");
-            let about = dispatch!(arithmetic.level(), s => form.convert_any(s, row, converted.as_mut_slice()));
+            let row = match factors {
+                None => row,
+                Some(factors) => {
+                    divided.clear();
+                    divided.extend(row.iter().zip(factors).map(|(w, factor)| w / factor));
+                    &divided
+                }
+            };
+            let out = converted.as_mut_slice();
+            let about = dispatch!(arithmetic.level(), s => form.convert_row(s, row, &[], out));
             for piece in 0..form.pieces() {
                 let (row, packed) = (converted.row(piece), data.as_mut_slice());
                 match form.bytes() {
@@ -93,16 +128,15 @@ impl PackedMatrix {
                     _ => layout.pack_row::<u8>(output, piece, row, packed),
                 }
             }
-            if form.scaled() {
-                scales.push(about);
+            if shape.form.scaled() {
+                scales.push(about.scale);
             }
-            if shape.form.offset() != 0 {
-                let sum: i32 = converted.row(0).iter().map(|&q| i32::from(q as i8)).sum();
-                // Sums are taken modulo 2^32 until this is taken off again.
-                excess.push(sum.wrapping_mul(shape.form.offset()));
+            if shape.form.has_zero() {
+                sums.push(converted.row(0).iter().map(|&q| i32::from(q as i8)).sum());
             }
         }
-        PackedMatrix { arithmetic, unit, layout, data, scales, excess }
+        let columns = columns.cloned();
+        PackedMatrix { arithmetic, unit, layout, data, scales, sums, columns }
     }
 
     /// How its products are computed.
@@ -122,7 +156,7 @@ impl PackedMatrix {
 
     /// The bytes that a product reads.
     pub fn bytes(&self) -> usize {
-        self.data.as_slice().len() + 4 * (self.scales.len() + self.excess.len())
+        self.data.as_slice().len() + 4 * (self.scales.len() + self.sums.len())
     }
 
     /// The weight unpacked again, of shape (outputs, inputs): the numbers that products compute
@@ -145,10 +179,13 @@ impl PackedMatrix {
                         row.iter_mut().zip(halves).for_each(|(x, half)| *x += widen(*half));
                     }
                 }
-                Form::I16 | Form::U8 | Form::I8 => {
+                Form::U8 | Form::I16 | Form::I8 => {
                     self.layout.unpack_row::<i8>(output, 0, cast_slice(packed), &mut integers);
                     let scale = self.scales[output];
                     row.iter_mut().zip(&integers).for_each(|(x, &q)| *x = f32::from(q) * scale);
+                    if let Some(columns) = &self.columns {
+                        row.iter_mut().zip(columns.factors()).for_each(|(x, factor)| *x *= factor);
+                    }
                 }
             }
         }
@@ -157,6 +194,11 @@ impl PackedMatrix {
 
     pub(crate) fn unit(&self) -> Unit {
         self.unit
+    }
+
+    /// The scales of columns that it was packed with.
+    pub(crate) fn columns(&self) -> Option<&ColumnScales> {
+        self.columns.as_ref()
     }
 
     /// Changes the shape; what it holds is unspecified until all of it is filled.
@@ -173,7 +215,7 @@ impl PackedMatrix {
     #[cfg(test)]
     pub(super) fn same_bytes(&self, other: &PackedMatrix) -> bool {
         let all = |of: &PackedMatrix| {
-            (of.outputs(), of.inputs(), of.scales.clone(), of.excess.clone(), of.bytes())
+            (of.outputs(), of.inputs(), of.scales.clone(), of.sums.clone(), of.bytes())
         };
         all(self) == all(other) && self.data.as_slice() == other.data.as_slice()
     }
@@ -183,8 +225,8 @@ impl PackedMatrix {
     }
 
     /// How the sums of a row with this scale become floats, in int8.
-    pub(crate) fn dequantize(&self, row: f32) -> Dequantize<'_> {
-        Dequantize { row, columns: &self.scales, excess: &self.excess }
+    pub(crate) fn dequantize(&self, row: RowScale) -> Dequantize<'_> {
+        Dequantize { row, scales: &self.scales, sums: &self.sums }
     }
 }
 

@@ -40,7 +40,7 @@ impl PackedMatrix {
             self.reshape(weight.cols(), weight.rows());
             self.fill_all(Source::Outputs(weight));
         } else {
-            *self = PackedMatrix::new(self.arithmetic(), weight);
+            *self = self.packed_anew(weight);
         }
     }
 
@@ -57,8 +57,16 @@ impl PackedMatrix {
         } else {
             let mut transposed = Matrix::zeros(weight.cols(), weight.rows());
             transpose(weight, transposed.view_mut());
-            *self = PackedMatrix::new(self.arithmetic(), transposed.view());
+            *self = self.packed_anew(transposed.view());
         }
+    }
+
+    /// Another weight, with the scales of columns of this one.
+    #[track_caller]
+    fn packed_anew(&self, weight: Mat<'_>) -> PackedMatrix {
+        let (rows, cols) = weight.shape();
+        let row = |row| weight.row(row);
+        PackedMatrix::from_scaled_rows(self.arithmetic(), self.columns(), rows, cols, row)
     }
 
     /// Whether each element is packed without regard to the others.

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::{Activations, Epilogue, Left, PackedMatrix, matmul, matmul_into};
 use crate::reference::{self, transpose, widen_matrix};
-use crate::testing::{Edge, Guarded, Random, Tolerance, U, for_each_arithmetic};
+use crate::testing::{Edge, Guarded, Random, Tolerance, U, all_arithmetics, for_each_arithmetic};
 use crate::{Activation, Arithmetic, Level, Mat, MatMut, Matrix, Precision};
 
 /// Inputs of a K block of floats. Those of narrower numbers are multiples of it.
@@ -28,33 +28,69 @@ fn product(arithmetic: impl Into<Arithmetic>, x: &Matrix<f32>, w: &Matrix<f32>) 
     y
 }
 
-/// What a product computes with in place of `x`, whose rows are those of a left operand or of a
-/// weight: naive, from the definition of the precision.
-fn rounded(precision: Precision, x: &Matrix<f32>) -> Matrix<f64> {
+/// An operand of a product: rows of x are rounded otherwise than those of a weight in int8.
+#[derive(Clone, Copy)]
+enum Operand {
+    X,
+    Weight,
+}
+
+/// What a product computes with in place of an operand: naive, from the definition of the precision.
+fn rounded(precision: Precision, operand: Operand, x: &Matrix<f32>) -> Matrix<f64> {
     let mut rounded = widen_matrix(x.view());
     for row in 0..x.rows() {
-        let (q, scale) = integers(x.row(row));
+        let Integers { q, zero, scale } = integers(operand, x.row(row));
         for (col, y) in rounded.row_mut(row).iter_mut().enumerate() {
             *y = match precision {
                 Precision::F32 => *y,
                 Precision::Bf16 => half::bf16::from_f32(x.row(row)[col]).to_f64(),
-                Precision::Int8 => q[col] as f64 * f64::from(scale),
+                Precision::Int8 => (q[col] - zero) as f64 * f64::from(scale),
             };
         }
     }
     rounded
 }
 
-/// The nearest integers to `row / scale`, and the scale.
-fn integers(row: &[f32]) -> (Vec<i64>, f32) {
-    let largest = row.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
-    let inverse = 127.0 / largest;
-    match inverse.is_finite() {
-        true => {
-            (row.iter().map(|x| (x * inverse).round_ties_even() as i64).collect(), largest / 127.0)
-        }
-        false => (vec![0; row.len()], 0.0),
+/// A row as `scale (q - zero)`.
+struct Integers {
+    q: Vec<i64>,
+    zero: i64,
+    scale: f32,
+}
+
+fn integers(operand: Operand, row: &[f32]) -> Integers {
+    let least = row.iter().fold(0.0f32, |least, &x| least.min(x));
+    let most = row.iter().fold(0.0f32, |most, &x| most.max(x));
+    let (count, range) = match operand {
+        Operand::X => (255.0, f64::from(most) - f64::from(least)),
+        Operand::Weight => (127.0, f64::from(most.max(-least))),
+    };
+    let inverse = (count / range) as f32;
+    if !inverse.is_finite() {
+        return Integers { q: vec![0; row.len()], zero: 0, scale: 0.0 };
     }
+    let nearest = |x: f32| (x * inverse).round_ties_even() as i64;
+    let zero = match operand {
+        Operand::X => nearest(-least),
+        Operand::Weight => 0,
+    };
+    let q = row.iter().map(|&x| (nearest(x) + zero).min(255)).collect();
+    Integers { q, zero, scale: (range / count) as f32 }
+}
+
+/// The product of integers, exact, and then its three roundings.
+fn naive_int8(x: &Matrix<f32>, w: &Matrix<f32>) -> Matrix<f32> {
+    let weights: Vec<Integers> =
+        (0..w.rows()).map(|row| integers(Operand::Weight, w.row(row))).collect();
+    let mut y = Matrix::zeros(x.rows(), w.rows());
+    for row in 0..x.rows() {
+        let a = integers(Operand::X, x.row(row));
+        for (y, b) in y.row_mut(row).iter_mut().zip(&weights) {
+            let sum: i64 = a.q.iter().zip(&b.q).map(|(q, w)| (q - a.zero) * w).sum();
+            *y = sum as f32 * (a.scale * b.scale);
+        }
+    }
+    y
 }
 
 /// The bounds that [`matmul`] states.
@@ -66,7 +102,8 @@ fn check(
     y: &Matrix<f32>,
 ) {
     let precision = arithmetic.precision();
-    let (x64, w64) = (rounded(precision, x), transpose(&rounded(precision, w)));
+    let x64 = rounded(precision, Operand::X, x);
+    let w64 = transpose(&rounded(precision, Operand::Weight, w));
     let exact = reference::matmul(&x64, &w64);
     let absolute = |m: &Matrix<f64>| Matrix::from_fn(m.rows(), m.cols(), |r, c| m.row(r)[c].abs());
     let magnitude = reference::matmul(&absolute(&x64), &absolute(&w64));
@@ -126,10 +163,10 @@ fn products_of_integers_are_exact() {
             let mut numbers = Random::new(3);
             let mut x = Matrix::from_slice(rows, inputs, &numbers.integers(rows * inputs, 8));
             let mut w = Matrix::from_slice(outputs, inputs, &numbers.integers(outputs * inputs, 8));
-            // The largest magnitude of each row is 127, so that in int8 the scales are one; what it
-            // is multiplied with is zero.
-            (0..rows).for_each(|row| x.row_mut(row)[..2].copy_from_slice(&[127.0, 0.0]));
-            (0..outputs).for_each(|row| w.row_mut(row)[..2].copy_from_slice(&[0.0, 127.0]));
+            // In int8 the scales are one: a row of x is 255 wide, the largest weight 127; what those
+            // are multiplied with is zero.
+            (0..rows).for_each(|row| x.row_mut(row)[..3].copy_from_slice(&[100.0, -155.0, 0.0]));
+            (0..outputs).for_each(|row| w.row_mut(row)[..3].copy_from_slice(&[0.0, 0.0, 127.0]));
             let exact =
                 reference::matmul(&widen_matrix(x.view()), &transpose(&widen_matrix(w.view())));
             let y = product(arithmetic, &x, &w);
@@ -231,15 +268,18 @@ fn epilogues_do_what_they_say() {
 fn a_product_is_added_to_what_is_there() {
     for_each_arithmetic(|arithmetic| {
         for (rows, outputs, inputs) in [(1, 1, 1), (13, 53, 40), (300, 70, 1000), (5, 9, 0)] {
-            // Integers, the largest in each row, so that every precision is exact.
+            // Integers, one of them such that in int8 the scales are one, so that every precision is
+            // exact.
             let mut random = Random::new(14);
-            let mut integers = |rows: usize, cols: usize| {
-                let mut x = Matrix::from_slice(rows, cols, &random.integers(rows * cols, 3));
-                (0..rows * usize::from(cols > 0)).for_each(|row| x.row_mut(row)[0] = 127.0);
+            let mut integers = |rows: usize, cols: usize, first: f32| {
+                let numbers =
+                    random.integers(rows * cols, 3).iter().map(|x| x.abs()).collect::<Vec<_>>();
+                let mut x = Matrix::from_slice(rows, cols, &numbers);
+                (0..rows * usize::from(cols > 0)).for_each(|row| x.row_mut(row)[0] = first);
                 x
             };
-            let (x, w, before) =
-                (integers(rows, inputs), integers(outputs, inputs), integers(rows, outputs));
+            let x = integers(rows, inputs, 255.0);
+            let (w, before) = (integers(outputs, inputs, 127.0), integers(rows, outputs, 1.0));
             let product = product(arithmetic, &x, &w);
             let mut y = before.clone();
             let packed = PackedMatrix::new(arithmetic, w.view());
@@ -273,19 +313,35 @@ fn a_nan_or_an_infinity_stays_in_its_row() {
 fn int8_has_the_same_bits_at_all_levels() {
     for (rows, outputs, inputs) in [(1, 1, 1), (7, 33, 65), (9, 50, 1537), (140, 20, 700)] {
         let (x, w) = (random(rows, inputs, 16), random(outputs, inputs, 17));
-        let mut naive = Matrix::zeros(rows, outputs);
-        for row in 0..rows {
-            let (a, a_scale) = integers(x.row(row));
-            for output in 0..outputs {
-                let (b, b_scale) = integers(w.row(output));
-                let sum: i64 = a.iter().zip(b).map(|(a, b)| a * b).sum();
-                naive.row_mut(row)[output] = sum as f32 * (a_scale * b_scale);
-            }
-        }
+        let naive = naive_int8(&x, &w);
         for level in Level::available() {
             let y = product(Arithmetic::new(level, Precision::Int8), &x, &w);
             assert_eq!(bits(&y), bits(&naive), "{level} {rows} x {outputs} x {inputs}");
         }
+    }
+}
+
+/// Rows of which all numbers are of one sign, or zero, or at the ends of the range.
+#[test]
+fn int8_rows_of_all_kinds_have_the_same_bits_at_all_levels() {
+    let w = random(37, 70, 24);
+    let some = random(1, 70, 25);
+    let rows: [&dyn Fn(usize) -> f32; 10] = [
+        &|_| 0.0,
+        &|_| -0.0,
+        &|_| 3.5,
+        &|_| -3.5,
+        &|k| some.row(0)[k].abs(),
+        &|k| -1.0 - some.row(0)[k].abs(),
+        &|k| if k == 69 { 1e-3 } else { 0.0 },
+        &|k| if k % 2 == 0 { f32::MAX } else { -f32::MAX },
+        &|k| some.row(0)[k] * 1e-36,
+        &|k| some.row(0)[k] * 1e-42,
+    ];
+    let x = Matrix::from_fn(rows.len(), 70, |row, k| rows[row](k));
+    let naive = naive_int8(&x, &w);
+    for arithmetic in int8_arithmetics() {
+        assert_eq!(bits(&product(arithmetic, &x, &w)), bits(&naive), "{arithmetic}");
     }
 }
 
@@ -294,11 +350,138 @@ fn int8_has_the_same_bits_at_all_levels() {
 fn int8_sums_do_not_saturate() {
     for sign in [1.0, -1.0] {
         let (x, w) = (Matrix::from_fn(3, 5000, |_, _| sign), Matrix::from_fn(20, 5000, |_, _| 1.0));
-        for level in Level::available() {
-            let y = product(Arithmetic::new(level, Precision::Int8), &x, &w);
-            let expected = sign * (127.0 * 127.0 * 5000.0) * (1.0f32 / 127.0 * (1.0f32 / 127.0));
-            assert!(y.as_slice().iter().all(|&y| y == expected), "{level} {:?}", y.row(0));
+        for arithmetic in int8_arithmetics() {
+            let y = product(arithmetic, &x, &w);
+            let expected = sign * (255.0 * 127.0 * 5000.0) * (1.0f32 / 255.0 * (1.0f32 / 127.0));
+            assert!(y.as_slice().iter().all(|&y| y == expected), "{arithmetic} {:?}", y.row(0));
         }
+    }
+}
+
+/// Every kernel of int8, that of the tile unit in the emulator if need be.
+fn int8_arithmetics() -> Vec<Arithmetic> {
+    let mut all = all_arithmetics();
+    all.retain(|arithmetic| arithmetic.precision() == Precision::Int8);
+    all
+}
+
+/// Scales of columns move what is lost, and change nothing else: x that a norm would make, some
+/// columns a hundred times as large as others.
+mod columns {
+    use super::*;
+    use crate::ColumnScales;
+
+    fn operands() -> (Matrix<f32>, Matrix<f32>, ColumnScales) {
+        let (mut x, w) = (random(21, 90, 26), random(35, 90, 27));
+        let magnitude = |col: usize| if col.is_multiple_of(13) { 100.0 } else { 1.0 };
+        let magnitudes: Vec<f32> = (0..90).map(magnitude).collect();
+        for row in 0..21 {
+            x.row_mut(row).iter_mut().zip(&magnitudes).for_each(|(x, m)| *x *= m);
+        }
+        let scales = ColumnScales::balance(&magnitudes, &[w.view()]);
+        (x, w, scales)
+    }
+
+    fn pack(arithmetic: Arithmetic, w: &Matrix<f32>, scales: &ColumnScales) -> PackedMatrix {
+        let row = |row: usize| w.row(row);
+        PackedMatrix::from_scaled_rows(arithmetic, Some(scales), w.rows(), w.cols(), row)
+    }
+
+    /// The naive product of what is scaled.
+    #[test]
+    fn products_have_the_bits_of_scaled_operands() {
+        let (x, w, scales) = operands();
+        let factors = scales.factors();
+        assert!(factors.iter().any(|&factor| factor != factors[0]));
+        let scaled_x = Matrix::from_fn(21, 90, |r, c| x.row(r)[c] * factors[c]);
+        let scaled_w = Matrix::from_fn(35, 90, |r, c| w.row(r)[c] / factors[c]);
+        let naive = naive_int8(&scaled_x, &scaled_w);
+        for arithmetic in int8_arithmetics() {
+            let packed = pack(arithmetic, &w, &scales);
+            let mut ready = Activations::default();
+            ready.resize(arithmetic, 21, 90);
+            ready.scale_columns(Some(&scales));
+            ready.write_rows(|first, mut rows| {
+                for row in 0..rows.rows() {
+                    rows.row_mut(row).copy_from_slice(x.row(first + row));
+                }
+            });
+            assert_eq!(ready.values().row(3), x.row(3), "the floats are as they were");
+            // Ready, with no scales, and not ready at all: the product finds out.
+            let unscaled = Activations::from_rows(arithmetic, x.view());
+            for x in [Left::from(&ready), Left::from(&unscaled), Left::from(x.view())] {
+                let mut y = Matrix::zeros(21, 35);
+                matmul(x, &packed, Epilogue::Store, y.view_mut());
+                assert_eq!(bits(&y), bits(&naive), "{arithmetic}");
+            }
+            // And the other way round.
+            let plain = PackedMatrix::new(arithmetic, w.view());
+            let mut y = Matrix::zeros(21, 35);
+            matmul(&ready, &plain, Epilogue::Store, y.view_mut());
+            assert_eq!(bits(&y), bits(&naive_int8(&x, &w)), "{arithmetic}");
+        }
+    }
+
+    #[test]
+    fn products_lose_less() {
+        let (x, w, scales) = operands();
+        let exact = reference::matmul(&widen_matrix(x.view()), &transpose(&widen_matrix(w.view())));
+        let arithmetic = Arithmetic::new(Level::current(), Precision::Int8);
+        let loss = |w: &PackedMatrix| {
+            let mut y = Matrix::zeros(21, 35);
+            matmul(x.view(), w, Epilogue::Store, y.view_mut());
+            let off = y.as_slice().iter().zip(exact.as_slice());
+            off.map(|(y, exact)| (f64::from(*y) - exact).powi(2)).sum::<f64>()
+        };
+        let plain = loss(&PackedMatrix::new(arithmetic, w.view()));
+        let scaled = loss(&pack(arithmetic, &w, &scales));
+        assert!(scaled < 0.5 * plain, "{scaled} of {plain}");
+    }
+
+    #[test]
+    fn a_weight_is_unpacked_and_repacked_with_its_scales() {
+        let (x, w, scales) = operands();
+        let arithmetic = Arithmetic::new(Level::current(), Precision::Int8);
+        let mut packed = pack(arithmetic, &w, &scales);
+        let unpacked = packed.unpack();
+        for row in 0..35 {
+            // Half a step of the largest scaled weight, in each column's own scale.
+            let scaled = w.row(row).iter().zip(scales.factors()).map(|(w, f)| (w / f).abs());
+            let step = scaled.fold(0.0f32, f32::max) / 127.0;
+            for (col, factor) in scales.factors().iter().enumerate() {
+                let off = (unpacked.row(row)[col] - w.row(row)[col]).abs();
+                assert!(off <= 0.501 * step * factor, "({row}, {col})");
+            }
+        }
+        let before = pack(arithmetic, &w, &scales);
+        packed.repack(x.view());
+        packed.repack(w.view());
+        assert!(packed.same_bytes(&before));
+    }
+
+    /// Neither zero nor what is no number makes a scale that is not a number.
+    #[test]
+    fn scales_are_ordinary_numbers() {
+        let magnitudes = [0.0, 1.0, f32::NAN, f32::INFINITY, 1e-40, f32::MAX, 0.0];
+        let w = Matrix::from_slice(1, 7, &[0.0, 0.0, 1.0, f32::INFINITY, f32::NAN, 1e-44, 1.0]);
+        let scales = ColumnScales::balance(&magnitudes, &[w.view()]);
+        for &factor in scales.factors() {
+            assert!((1.0 / 65_536.0..=65_536.0).contains(&factor), "{factor}");
+        }
+    }
+
+    #[test]
+    fn other_precisions_have_none() {
+        let (x, w, scales) = operands();
+        for_each_arithmetic(|arithmetic| {
+            if arithmetic.precision() != Precision::Int8 {
+                let packed = pack(arithmetic, &w, &scales);
+                assert!(packed.same_bytes(&PackedMatrix::new(arithmetic, w.view())));
+                let mut y = Matrix::zeros(21, 35);
+                matmul(x.view(), &packed, Epilogue::Store, y.view_mut());
+                assert_eq!(bits(&y), bits(&product(arithmetic, &x, &w)), "{arithmetic}");
+            }
+        });
     }
 }
 

@@ -391,7 +391,7 @@ fn check_precision(
     ] {
         if arithmetic.precision() == Precision::Int8 && size > MAX_INT8_INPUTS {
             let (path, found) = (path.to_owned(), size.to_string());
-            let supported = "at most 133144 in int8";
+            let supported = "at most 66311 in int8";
             return Err(Error::Unsupported { path, field, found, supported });
         }
     }

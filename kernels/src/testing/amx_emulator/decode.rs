@@ -9,7 +9,7 @@
 //! | TILELOADD t, m | F2 | 4B | memory with SIB, reg t |
 //! | TILESTORED m, t | F3 | 4B | memory with SIB, reg t |
 //! | TDPBF16PS c, a, b | F3 | 5C | register, reg c, rm a, vvvv b |
-//! | TDPBSSD c, a, b | F2 | 5E | register, reg c, rm a, vvvv b |
+//! | TDPBUSD c, a, b | 66 | 5E | register, reg c, rm a, vvvv b |
 
 /// One instruction with its operands; tiles by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +106,7 @@ pub(super) unsafe fn decode(code: *const u8) -> Option<(Operation, usize)> {
     let (c, a, b) = (tile, usize::from(rm), usize::from(third));
     match (opcode, second & 3) {
         (0x5C, F3) if !in_memory && tiles_fit => Some((Operation::Bf16 { c, a, b }, 5)),
-        (0x5E, F2) if !in_memory && tiles_fit => Some((Operation::Int8 { c, a, b }, 5)),
+        (0x5E, P66) if !in_memory && tiles_fit => Some((Operation::Int8 { c, a, b }, 5)),
         // All others have two operands at most.
         _ if third != 0 || reg >= 8 => None,
         (0x49, NONE) if modrm == 0xC0 => Some((Operation::Release, 5)),

@@ -2,7 +2,7 @@
 //!
 //! After the pseudo-code of Intel's Software Developer's Manual, volume 2 (as on
 //! felixcloutier.com/x86, pages LDTILECFG, STTILECFG, TILERELEASE, TILEZERO, TILELOADD, TILESTORED,
-//! TDPBF16PS and TDPBSSD), palettes 0 and 1. What is modelled:
+//! TDPBF16PS and TDPBUSD), palettes 0 and 1. What is modelled:
 //!
 //! - Tiles of any configured size. What lies outside of it is zero after every write. Sizes,
 //!   reserved bytes and combinations of tiles that the manual refuses are refused.
@@ -12,7 +12,8 @@
 //!   and denormal results become zero, each with its sign. MXCSR has no part in it. Whether a
 //!   result is denormal is judged after rounding to 24 bits with unbounded exponent, as SSE does
 //!   it; the manual does not say.
-//! - TDPBSSD: sums of four products of signed bytes, added to i32 that wrap around.
+//! - TDPBUSD: sums of four products of bytes, those of `a` without a sign and those of `b` with one,
+//!   added to i32 that wrap around.
 //!
 //! Not modelled: instructions that resume in the middle of a tile after a fault (`start_row`, which
 //! must be 0), the state saved on a switch of threads, and the payload of a NaN.
@@ -143,13 +144,13 @@ impl Machine {
         })
     }
 
-    /// TDPBSSD c, a, b.
+    /// TDPBUSD c, a, b.
     pub fn multiply_int8(&mut self, c: usize, a: usize, b: usize) -> bool {
         self.multiply(c, a, b, |c, row, columns| {
             for (x, b) in row.iter().zip(columns) {
                 for (c, y) in c.iter_mut().zip(b) {
                     for (x, y) in x.to_le_bytes().into_iter().zip(y.to_le_bytes()) {
-                        let product = i32::from(x as i8) * i32::from(y as i8);
+                        let product = i32::from(x) * i32::from(y as i8);
                         *c = c.wrapping_add(product as u32);
                     }
                 }

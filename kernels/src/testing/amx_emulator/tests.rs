@@ -243,7 +243,7 @@ fn execute(int8: bool, config: &[u8; 64], c: &mut [u8; 1024], a: &[u8; 1024], b:
         };
     }
     match int8 {
-        true => run!("tdpbssd tmm0, tmm1, tmm2"),
+        true => run!("tdpbusd tmm0, tmm1, tmm2"),
         false => run!("tdpbf16ps tmm0, tmm1, tmm2"),
     }
 }
@@ -320,7 +320,7 @@ global_asm!(
     "tilestored [r11 + rdx - 0x1000], tmm7",
     "tdpbf16ps tmm0, tmm1, tmm2",
     "tdpbf16ps tmm7, tmm6, tmm5",
-    "tdpbssd tmm3, tmm4, tmm7",
+    "tdpbusd tmm3, tmm4, tmm7",
     "ferrite_tile_instructions_end:",
     ".popsection",
 );
@@ -377,9 +377,9 @@ fn other_instructions_are_left_alone() {
         &[0x0F, 0x0B],
         &[0xC5, 0xF8, 0x77],
         &[0xC4, 0xE2, 0x71, 0xA8, 0xC2],
-        // tileloaddt1 tmm0, [rax + rbx]; tdpbusd, tdpbuud, tdpbsud, tdpfp16ps of 0, 1, 2.
+        // tileloaddt1 tmm0, [rax + rbx]; tdpbssd, tdpbuud, tdpbsud, tdpfp16ps of 0, 1, 2.
         &[0xC4, 0xE2, 0x79, 0x4B, 0x04, 0x18],
-        &[0xC4, 0xE2, 0x69, 0x5E, 0xC1],
+        &[0xC4, 0xE2, 0x6B, 0x5E, 0xC1],
         &[0xC4, 0xE2, 0x68, 0x5E, 0xC1],
         &[0xC4, 0xE2, 0x6A, 0x5E, 0xC1],
         &[0xC4, 0xE2, 0x6B, 0x5C, 0xC1],

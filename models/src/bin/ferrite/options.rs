@@ -95,7 +95,7 @@ enum Numbers {
     F32,
     /// 2 bytes a weight; a cosine of 0.9999 or more to the vectors in f32 (all-MiniLM-L6-v2)
     Bf16,
-    /// 1 byte a weight; a cosine of 0.98 or more to the vectors in f32 (all-MiniLM-L6-v2)
+    /// 1 byte a weight; a cosine of 0.995 or more to the vectors in f32 (all-MiniLM-L6-v2)
     Int8,
 }
 
