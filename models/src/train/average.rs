@@ -83,19 +83,29 @@ impl Snapshots {
         store::clear(&self.root)
     }
 
-    /// Keeps the parameters after `step` if they are of a mean, and those before that are of one at
-    /// any step from the oldest checkpoint on: a run that is killed goes on from there.
+    /// Keeps the parameters after `step` if they are of a mean. A run that is killed goes on from a
+    /// checkpoint and takes the means of the steps behind it again: while there is one, none of those
+    /// before goes but by [`Snapshots::prune`].
     pub(super) fn save(&self, step: u64, parameters: &Parameters) -> Result<(), StoreError> {
-        let Average { last, every } = self.average;
         if self.average.newest(step, self.total) != Some(step) {
             return Ok(());
         }
-        let oldest = store::oldest(&self.checkpoints)?.unwrap_or(step).min(step);
-        let since = (step - self.average.newest(oldest, self.total).unwrap_or(0)).div_ceil(every);
-        let keep = last.saturating_add(usize::try_from(since).unwrap_or(usize::MAX));
+        let keep = match store::oldest(&self.checkpoints)? {
+            Some(_) => usize::MAX,
+            None => self.average.last,
+        };
         let groups = [(GROUP, store::views(parameters))];
         store::save_last(&self.root, keep, step, &groups, &json!({}))?;
         Ok(())
+    }
+
+    /// Removes what is of no mean of any step from the oldest checkpoint on, when `saved` is safe.
+    pub(super) fn prune(&self, saved: &Path) -> Result<(), StoreError> {
+        let Some(oldest) = store::oldest(&self.checkpoints)? else { return Ok(()) };
+        match self.average.steps(oldest, self.total).first() {
+            Some(&first) => store::remove_before(&self.root, first, saved),
+            None => Ok(()),
+        }
     }
 
     /// The mean for a run that has come to `step`, with the shapes of `like`, and of how many

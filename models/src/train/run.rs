@@ -212,6 +212,9 @@ impl<T: Task> Run<T> {
         self.log.sync()?;
         let root = self.folder.join(CHECKPOINTS);
         let saved = store::save(&root, trainer.steps(), &groups, &state)?;
+        if let Some(snapshots) = &self.snapshots {
+            snapshots.prune(&saved)?;
+        }
         let svg = self.log.chart::<T>()?.to_svg();
         replace_file(&self.folder.join(CHART), |file| file.write_all(svg.as_bytes()))?;
         Ok(saved)

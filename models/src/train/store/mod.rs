@@ -362,6 +362,16 @@ pub(super) fn at(root: &Path, step: u64) -> Result<Stored, StoreError> {
     Stored::open(root.join(folder_name(step)), step)
 }
 
+/// Removes all checkpoints under `root` before `step`, when `saved` is safe.
+pub(super) fn remove_before(root: &Path, step: u64, saved: &Path) -> Result<(), StoreError> {
+    let older = steps_if_any(root)?.into_iter().filter(|&older| older < step);
+    let removed = older.map(|older| remove(&System, &root.join(folder_name(older))));
+    removed.collect::<Result<(), _>>().map_err(|(path, source)| {
+        let saved = saved.to_owned();
+        StoreError::NotRemoved { saved, path, source }
+    })
+}
+
 /// Removes all checkpoints under `root`, if there is such a folder.
 pub(super) fn clear(root: &Path) -> Result<(), StoreError> {
     if !root.exists() {
