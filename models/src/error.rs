@@ -218,6 +218,13 @@ pub enum Error {
         rows: usize,
     },
 
+    /// A text in which something is written like a special token, which would be one.
+    #[error("the text holds {token}, which ends or begins sentences")]
+    ControlToken {
+        /// The token.
+        token: String,
+    },
+
     /// A sequence that is longer than the model's table of positions.
     #[error("sequence {sequence} has {tokens} tokens, the model has {limit} positions")]
     TooLong {

@@ -60,15 +60,16 @@ fn translations_come_line_by_line() {
         let arguments = [&["translate", "run", "--model", model], more].concat();
         run_command(&mut ferrite(&arguments), input)
     };
-    // A long line and one that is no text cost only themselves.
+    // A long line, one that is no text and one with the end in its middle cost only themselves.
     let long = "one ".repeat(200);
-    let input = [b"one\n\nbad \xff\n".as_slice(), long.as_bytes(), b"\ntwo\n"].concat();
+    let input =
+        [b"one\n\nbad \xff\n".as_slice(), long.as_bytes(), b"\none [SEP] two\ntwo\n"].concat();
     let run = translate(&["--n-best", "2", "--format", "jsonl"], &input);
     assert_eq!(run.code, Some(3), "{}", run.err);
     let lines: Vec<Value> =
         run.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines.len(), 5);
-    for index in [0, 4] {
+    assert_eq!(lines.len(), 6);
+    for index in [0, 5] {
         let found = lines[index]["translations"].as_array().unwrap();
         assert_eq!(found.len(), 2, "{}", lines[index]);
         let [first, second] = [0, 1].map(|rank: usize| found[rank]["score"].as_f64().unwrap());
@@ -83,6 +84,7 @@ fn translations_come_line_by_line() {
     );
     assert!(lines[2]["error"].is_string() && lines[3]["error"].is_string(), "{}", run.out);
     assert!(run.err.contains("line 4"), "{}", run.err);
+    assert_eq!(lines[4]["error"], "the text holds [SEP], which ends or begins sentences");
     // Alone or with others, the same.
     let alone = translate(&["--n-best", "2", "--format", "jsonl"], b"two\n");
     assert_eq!(alone.out.trim(), run.out.lines().last().unwrap());
@@ -93,14 +95,19 @@ fn translations_come_line_by_line() {
     let draw = |seed| translate(&[&sample[..], &[seed]].concat(), b"one\n").out;
     assert_eq!(draw("1"), draw("1"));
     assert_ne!(draw("1"), draw("2"));
-    for wrong in [
-        &["--beam", "2", "--n-best", "3"][..],
-        &["--alpha", "-1"],
-        &["--sample", "--temperature", "0"],
-        &["--top-k", "3"],
+    // Known before a model is looked for.
+    for (wrong, said) in [
+        (&["--beam", "2", "--n-best", "3"][..], "--n-best 3: at most the width 2 expected"),
+        (&["--beam", "1000000"], "--beam 1000000: at most 1024 expected"),
+        (&["--alpha=-1"], "--alpha -1: an alpha from 0 to 10 expected"),
+        (&["--sample", "--temperature", "0"], "--temperature 0: a number above 0 expected"),
+        (&["--sample", "--top-k", "0"], "--top-k 0: at least 1 expected"),
+        (&["--top-k", "3"], "--sample"),
     ] {
-        let run = translate(wrong, b"one\n");
+        let arguments = [&["translate", "run", "--model", "nowhere"], wrong].concat();
+        let run = run_command(&mut ferrite(&arguments), b"one\n");
         assert_eq!((run.code, run.out.as_str()), (Some(2), ""), "{wrong:?}: {}", run.err);
+        assert!(run.err.contains(said), "{said:?} in {}", run.err);
     }
     let nowhere =
         ferrite(&["translate", "run", "--model", "nowhere/at-all", "x"]).output().unwrap();

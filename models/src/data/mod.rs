@@ -79,6 +79,6 @@ pub use pair_batches::{
     DroppedPair, PairBatch, PairBatchOptions, PairBatches, PairPosition, SpecialIds,
 };
 pub use pair_faults::{PairFault, PairReport, RejectedPair};
-pub use pairs::{Pair, PairFiles, PairOptions, Pairs};
+pub use pairs::{Pair, PairFiles, PairOptions, Pairs, control_token};
 pub use random::{Purpose, Random};
 pub use sentences::{ABBREVIATIONS, SentenceRule};

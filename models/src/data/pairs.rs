@@ -8,6 +8,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+use ferrite_tokenizer::Tokenizer;
 use serde::Deserialize;
 
 use super::error::DataError;
@@ -44,6 +45,14 @@ impl Default for PairOptions {
     fn default() -> PairOptions {
         PairOptions { line_limit: 1 << 20 }
     }
+}
+
+/// The first of these tokens of a text that is none of its words: what is written like a special
+/// token is read as one, such as the end in the middle of a sentence.
+pub fn control_token<'a>(tokenizer: &'a Tokenizer, ids: &[u32]) -> Option<&'a str> {
+    let of = tokenizer;
+    let control = [of.cls_id(), of.sep_id(), of.pad_id(), of.mask_id()];
+    ids.iter().find(|&&id| control.contains(&Some(id))).and_then(|&id| of.id_to_token(id))
 }
 
 /// A text and its translation, without white space around them; neither is empty.

@@ -5,6 +5,7 @@ use std::path::Path;
 use ferrite_kernels::{Arithmetic, Level, Matrix};
 use ferrite_tokenizer::{EncodeOptions, Tokenizer};
 
+use crate::data::control_token;
 use crate::error::Error;
 use crate::transformer::{DecodeOptions, DecodeWorkspace, Hypothesis, Transformer};
 
@@ -126,11 +127,15 @@ impl Translator {
     ///
     /// # Errors
     /// [`Error::TooLong`] if it has more tokens than the model has positions; then nothing of it is
-    /// translated, since half a sentence is none. [`Error::Tokenizer`] for a text of 2 GiB.
+    /// translated, since half a sentence is none. [`Error::ControlToken`] if it holds `[SEP]` or the
+    /// like, as no text does that a translator learns from. [`Error::Tokenizer`] for a text of 2 GiB.
     pub fn encode(&self, text: &str) -> Result<Source, Error> {
         let options = EncodeOptions { add_special_tokens: false, ..EncodeOptions::default() };
         let encoding = self.tokenizer.encode(text, None, &options)?;
         let (mut ids, unknown) = (encoding.ids, encoding.unknown);
+        if let Some(token) = control_token(&self.tokenizer, &ids) {
+            return Err(Error::ControlToken { token: token.to_owned() });
+        }
         let config = self.transformer.config();
         ids.push(config.eos_token_id);
         let limit = config.max_position_embeddings;

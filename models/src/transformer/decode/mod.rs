@@ -108,7 +108,7 @@ impl Transformer {
         workspace: &mut DecodeWorkspace,
     ) -> Result<Vec<Vec<Hypothesis>>, Error> {
         let sources: Vec<&[u32]> = sources.iter().map(AsRef::as_ref).collect();
-        options.check(&self.config)?;
+        options.check_for(&self.config)?;
         gather(&mut workspace.sources, sources.iter().copied());
         self.check_source(workspace.sources.pairs().source)?;
         // Sentences of about a length are over at about the same time.

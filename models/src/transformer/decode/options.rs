@@ -143,11 +143,11 @@ impl DecodeOptions {
         }
     }
 
-    /// Refuses what makes no sense, or not for a model of this configuration.
+    /// Refuses what makes no sense for any model.
     ///
     /// # Errors
     /// [`Error::InvalidOption`], with the first setting that is wrong.
-    pub fn check(&self, config: &TransformerConfig) -> Result<(), Error> {
+    pub fn check(&self) -> Result<(), Error> {
         let from_one = |option, value: usize, most: usize| match value {
             0 => invalid(option, "at least 1", value),
             _ if value > most => invalid(option, format_args!("at most {most}"), value),
@@ -186,6 +186,12 @@ impl DecodeOptions {
         if !(per_token.is_finite() && per_token >= 0.0) {
             invalid("max_length.per_token", "a number from 0", per_token)?;
         }
+        Ok(())
+    }
+
+    /// The same, and what makes none for a model of this configuration.
+    pub(super) fn check_for(&self, config: &TransformerConfig) -> Result<(), Error> {
+        self.check()?;
         match self.attention {
             Some(layer) if layer >= config.decoder_layers => {
                 let expected = format_args!("a layer below {}", config.decoder_layers);

@@ -80,14 +80,12 @@ struct Scores {
 }
 
 pub(crate) fn run(options: &Options, console: &Console) -> Result<Outcome, Failure> {
+    let search = options.search.options()?;
     let folder = resolve_model(&options.model, console)?;
     let translator = Translator::from_pretrained_at(options.arithmetic.arithmetic(), folder)
         .map_err(Failure::model(&options.model))?;
     warn(translator.tokenizer(), console);
-    let search = options.search.options();
     let config = translator.transformer().config();
-    search.check(config).map_err(|error| Failure::Usage(error.to_string()))?;
-
     let mut rejections = Rejections::new(console, None);
     // The end of a sentence has a position, too.
     let longest = (config.max_position_embeddings - 1, "the model's limit");

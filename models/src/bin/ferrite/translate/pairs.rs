@@ -5,7 +5,7 @@ use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use ferrite_models::data::{EncodedPairs, Pair, PairFiles, PairOptions, Pairs};
+use ferrite_models::data::{EncodedPairs, Pair, PairFiles, PairOptions, Pairs, control_token};
 use ferrite_models::tokenizer::{EncodeOptions, Tokenizer, WordPieceTrainer};
 
 use crate::console::Console;
@@ -187,11 +187,7 @@ impl Encoder<'_> {
         let options = EncodeOptions { add_special_tokens: false, ..EncodeOptions::default() };
         let ids =
             self.tokenizer.encode(text, None, &options).map_err(|error| error.to_string())?.ids;
-        // What is written like a special token would be one: the end, in the middle of a sentence.
-        let of = self.tokenizer;
-        let special = [of.cls_id(), of.sep_id(), of.pad_id(), of.mask_id()];
-        if let Some(id) = ids.iter().find(|&&id| special.contains(&Some(id))) {
-            let token = of.id_to_token(*id).unwrap_or("?");
+        if let Some(token) = control_token(self.tokenizer, &ids) {
             return Err(format!("the {side} holds {token}, which ends or begins sentences"));
         }
         let (longest, option) = self.longest;

@@ -108,8 +108,8 @@ enum Penalty {
 }
 
 impl SearchOptions {
-    /// The options of the library.
-    pub(crate) fn options(&self) -> DecodeOptions {
+    /// The options of the library. Refuses those that make no sense.
+    pub(crate) fn options(&self) -> Result<DecodeOptions, Failure> {
         let search = match (self.sample, self.beam.get()) {
             (true, _) => Search::Sample {
                 temperature: self.temperature,
@@ -127,25 +127,35 @@ impl SearchOptions {
                 Search::Beam { width, length_penalty }
             }
         };
-        DecodeOptions {
+        let options = DecodeOptions {
             search,
             max_length: MaxLength { per_token: 1.0, plus: self.max_more },
             n_best: self.n_best.get(),
             batch: BATCH,
             ..DecodeOptions::default()
-        }
+        };
+        options.check().map(|()| options).map_err(|error| Failure::Usage(in_flags(error)))
     }
 }
 
+/// What is wrong with an option, under the name that it has here.
+fn in_flags(error: Error) -> String {
+    let Error::InvalidOption { option, expected, found } = error else { return error.to_string() };
+    let flag = match option {
+        "width" => "--beam",
+        "length_penalty" => "--alpha",
+        other => &format!("--{}", other.replace('_', "-")),
+    };
+    format!("{flag} {found}: {expected} expected")
+}
+
 pub(crate) fn run(options: Options, console: &Console) -> Result<Outcome, Failure> {
+    let search = options.search.options()?;
     let folder = resolve_model(&options.model, console)?;
     let translator = Translator::from_pretrained_at(options.arithmetic.arithmetic(), folder)
         .map_err(Failure::model(&options.model))?;
     warn(translator.tokenizer(), console);
-    let search = options.search.options();
-    let config = translator.transformer().config();
-    search.check(config).map_err(|error| Failure::Usage(error.to_string()))?;
-    let limit = config.max_position_embeddings;
+    let limit = translator.transformer().config().max_position_embeddings;
     let input = Input::open(options.input, console)?;
     let mut translate = Translate {
         translator,
