@@ -88,6 +88,18 @@ fn wrong_use_is_told_before_anything_is_written() {
         assert!(run.err.contains(said) && run.out.is_empty(), "{said:?} in {}", run.err);
         assert!(!out.exists(), "{arguments:?}");
     }
+    // What can run and cannot be pre-trained.
+    for (field, said) in [
+        (r#""type_vocab_size": 1"#, "type_vocab_size: at least 2, for pairs of segments expected"),
+        (r#""layer_norm_eps": 0"#, "layer_norm_eps: a number above 0 expected"),
+    ] {
+        let config = setting.path("untrainable.json");
+        let sizes = fs::read_to_string(&setting.config).unwrap();
+        fs::write(&config, sizes.replacen('{', &format!("{{{field}, "), 1)).unwrap();
+        let run = setting.run(&out, &["--config", config.to_str().unwrap()]).code(2);
+        assert!(run.err.contains("untrainable.json: "), "{}", run.err);
+        assert!(run.err.contains(said) && !out.exists(), "{said:?} in {}", run.err);
+    }
     for arguments in [&["pretrain", "--out", "x"][..], &["pretrain", "x"], &["pretrain"]] {
         run_command(&mut cli_common::ferrite(arguments), b"").code(2);
     }
@@ -105,8 +117,8 @@ fn a_corpus_that_no_run_can_be_made_of_is_refused() {
     let more = "A larger --held-out helps, or more documents: blank lines, or files, end them.";
     let has_text = "Give files with text.";
     for (corpus, said, advice) in [
-        ("", "no document in 1 files: nothing but blank lines", has_text),
-        ("\n \n\r\n\n", "no document in 1 files: nothing but blank lines", has_text),
+        ("", "no document in 1 file: nothing but blank lines", has_text),
+        ("\n \n\r\n\n", "no document in 1 file: nothing but blank lines", has_text),
         ("\u{1}\u{2}\n\n\u{1}", "", "the corpus has no words to learn from"),
         (&text(1), "no document is left", more),
         (&text(2), "no document is left", more),
@@ -114,7 +126,11 @@ fn a_corpus_that_no_run_can_be_made_of_is_refused() {
         fs::write(&setting.corpus, corpus).unwrap();
         assert_refused(setting.run(&out, &[]), 1, said, advice);
         assert!(steps(&out).is_empty());
-        fs::remove_dir_all(&out).unwrap();
+        // A vocabulary that was made of it stays, and serves the next attempt; else there is nothing.
+        match out.join("vocab.txt").exists() {
+            true => fs::remove_dir_all(&out).unwrap(),
+            false => assert!(!out.exists(), "{corpus:?}"),
+        }
     }
     for (path, said) in
         [("missing.txt", "missing.txt: No such file"), (".", "/.: not a regular file")]

@@ -94,7 +94,11 @@ fn what_is_trained_translates_and_is_evaluated() {
     let run =
         setting.run("out", &["--pairs", &training, "--held-out", &held_out, "--rate", "1e-2"]);
     let run = run.code(0);
-    assert!(run.out.contains("after 40 steps, the mean of 3 parameters"), "{}", run.out);
+    assert!(
+        run.out.contains("after 40 steps, the mean of the parameters of 3 steps"),
+        "{}",
+        run.out
+    );
     assert!(run.err.contains("250 pairs to train on, 50 held out"), "{}", run.err);
     assert!(!setting.path("out/rejected.txt").exists());
     let model = setting.path("out");
@@ -226,6 +230,9 @@ fn what_cannot_be_is_refused_before_anything_is_written() {
     let setting = Setting::new();
     let file = setting.write("pairs.tsv", tsv(&pairs(60)));
     let not_json = setting.write("not.json", "{");
+    let config = fs::read_to_string(&setting.config).unwrap();
+    let no_epsilon = config.replacen('{', r#"{"layer_norm_eps": 0.0, "#, 1);
+    let no_epsilon = setting.write("no-epsilon.json", no_epsilon);
     for (more, code, said) in [
         (&["--steps", "0"][..], 2, "--steps begins at 1"),
         (&["--accumulate", "1048577"], 2, "--accumulate 1048577: above 2^20"),
@@ -238,6 +245,7 @@ fn what_cannot_be_is_refused_before_anything_is_written() {
         (&["--average", "0"], 2, "--average begins at 1"),
         (&["--config", "huge"], 2, "--config takes tiny, small, base, big or a file."),
         (&["--config", &not_json], 2, "not.json"),
+        (&["--config", &no_epsilon], 2, "no-epsilon.json: layer_norm_eps: a number above 0"),
         (&["--source", &file, "--target", &file], 2, "cannot be used with"),
         (&["--held-out", "nowhere.tsv"], 1, "nowhere.tsv: No such file"),
         (&["--rate", "1e30", "--steps", "1"], 1, "its parameters or gradients are not finite"),

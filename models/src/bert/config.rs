@@ -236,6 +236,20 @@ impl BertConfig {
 }
 
 impl BertConfig {
+    /// Refuses what cannot be pre-trained; `path` is where it is from.
+    ///
+    /// # Errors
+    /// [`Error::InvalidValue`] and [`Error::Unsupported`], with the first field that is wrong.
+    pub fn check_pretraining(&self, path: &Path) -> Result<(), Error> {
+        self.check_training(path)?;
+        match self.type_vocab_size {
+            one @ 0..2 => {
+                invalid(path, "type_vocab_size", "at least 2, for pairs of segments", one)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Refuses what can run and cannot be trained, too: where all is dropped nothing is learnt, and
     /// rows of one number have no gradient without ε.
     pub(crate) fn check_training(&self, path: &Path) -> Result<(), Error> {

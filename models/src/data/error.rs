@@ -37,7 +37,7 @@ pub enum DataError {
     },
 
     /// No file has a line that is not blank.
-    #[error("no document in {files} files: nothing but blank lines")]
+    #[error("no document in {files} file{}: nothing but blank lines", if *files == 1 { "" } else { "s" })]
     NoDocuments {
         /// The number of files.
         files: usize,

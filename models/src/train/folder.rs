@@ -21,8 +21,25 @@ pub struct RunFolder {
     pub(super) path: PathBuf,
     /// The checkpoint to go on from.
     pub(super) stored: Option<Stored>,
+    pub(super) hold: Hold,
+}
+
+/// What keeps other processes out. If in the end nothing was written to a folder that was made for it,
+/// the folder does not stay.
+#[derive(Debug)]
+pub(super) struct Hold {
     /// Held, not used. The system lets go of it when the process ends, however it ends.
-    pub(super) lock: Option<File>,
+    _lock: Option<File>,
+    made: Option<PathBuf>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Some(folder) = &self.made {
+            // The system refuses what has anything in it, and that is meant.
+            let _ = fs::remove_dir(folder);
+        }
+    }
 }
 
 impl RunFolder {
@@ -32,8 +49,9 @@ impl RunFolder {
     /// [`RunError::AlreadyThere`] and [`RunError::ModelThere`] if it has a run or a model that the
     /// new one would replace, [`RunError::InUse`], and what the system refuses.
     pub fn fresh(path: &Path) -> Result<RunFolder, RunError> {
+        let made = (!path.exists()).then(|| path.to_owned());
         store::make(path)?;
-        let lock = lock(path)?;
+        let hold = Hold { _lock: lock(path)?, made };
         if let Some(stored) = store::latest(&path.join(CHECKPOINTS))? {
             return Err(RunError::AlreadyThere { folder: path.to_owned(), step: stored.step });
         }
@@ -41,7 +59,7 @@ impl RunFolder {
         if model.exists() {
             return Err(RunError::ModelThere { path: model });
         }
-        Ok(RunFolder { path: path.to_owned(), stored: None, lock })
+        Ok(RunFolder { path: path.to_owned(), stored: None, hold })
     }
 
     /// The folder of a run that is to go on, from its newest checkpoint that is whole.
@@ -53,9 +71,9 @@ impl RunFolder {
         if !path.exists() {
             return Err(nothing());
         }
-        let lock = lock(path)?;
+        let hold = Hold { _lock: lock(path)?, made: None };
         let stored = store::latest(&path.join(CHECKPOINTS))?.ok_or_else(nothing)?;
-        Ok(RunFolder { path: path.to_owned(), stored: Some(stored), lock })
+        Ok(RunFolder { path: path.to_owned(), stored: Some(stored), hold })
     }
 }
 

@@ -16,7 +16,6 @@ use super::{
 use crate::bert::{
     Bert, BertConfig, Parameters, Part, PretrainingLoss, PretrainingTargets, Workspace,
 };
-use crate::config::invalid;
 use crate::data::{
     BatchSize, Corpus, DataError, Masking, Position, PretrainingBatches, PretrainingOptions,
 };
@@ -42,12 +41,7 @@ pub struct RunOptions {
 impl RunOptions {
     /// Refuses what no batch or no evaluation can be made with, but for what the data refuse.
     fn check(&self) -> Result<(), RunError> {
-        let path = Path::new("config.json");
-        self.config.check_training(path)?;
-        let segments = self.config.type_vocab_size;
-        if segments < 2 {
-            invalid(path, "type_vocab_size", "at least 2, for pairs of segments", segments)?;
-        }
+        self.config.check_pretraining(Path::new("config.json"))?;
         task::check(&self.trainer, self.accumulate, self.evaluation_batches)?;
         let positions = self.config.max_position_embeddings;
         let length = self.data.instances.max_seq_length;

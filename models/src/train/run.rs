@@ -1,6 +1,5 @@
 //! A run of training: from data to a model, that can stop at any moment and go on.
 
-use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -11,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::average::Snapshots;
 use super::export::replace_file;
-use super::folder::{CHART, CHECKPOINTS, LOG, sweep};
+use super::folder::{CHART, CHECKPOINTS, Hold, LOG, sweep};
 use super::log::Log;
 use super::recipe::difference;
 use super::store::{self, StoreError, Stored};
@@ -41,7 +40,7 @@ pub struct Run<T: Task> {
     damaged: Vec<StoreError>,
     /// Steps one after the other that were skipped.
     skipped_in_a_row: u64,
-    _lock: Option<File>,
+    _hold: Hold,
 }
 
 impl<T: Task> Run<T> {
@@ -54,7 +53,7 @@ impl<T: Task> Run<T> {
     ///
     /// [`DataError::OtherData`]: crate::data::DataError::OtherData
     pub fn of(folder: RunFolder, mut task: T) -> Result<Run<T>, RunError> {
-        let RunFolder { path: folder, stored, lock: _lock } = folder;
+        let RunFolder { path: folder, stored, hold: _hold } = folder;
         let options = task.trainer_options();
         let snapshots = task
             .average()
@@ -88,7 +87,7 @@ impl<T: Task> Run<T> {
         }
         let log = Log::open(&folder.join(LOG), stored.as_ref().map(|stored| stored.step))?;
         let damaged = stored.map(|stored| stored.skipped).unwrap_or_default();
-        Ok(Run { folder, task, trainer, log, snapshots, damaged, skipped_in_a_row, _lock })
+        Ok(Run { folder, task, trainer, log, snapshots, damaged, skipped_in_a_row, _hold })
     }
 
     /// What is wrong with the checkpoints that are newer than the one that the run goes on from.

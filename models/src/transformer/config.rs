@@ -317,6 +317,19 @@ impl TransformerConfig {
         }
         Ok(())
     }
+
+    /// Refuses what can run and cannot be trained, too: rows of one number have no gradient without ε.
+    /// `path` is where it is from.
+    ///
+    /// # Errors
+    /// [`Error::InvalidValue`] and [`Error::Unsupported`], with the first field that is wrong.
+    pub fn check_training(&self, path: &Path) -> Result<(), Error> {
+        self.check(path)?;
+        match self.layer_norm_eps {
+            0.0 => invalid(path, "layer_norm_eps", "a number above 0", self.layer_norm_eps),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Far beyond any sentence.

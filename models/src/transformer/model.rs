@@ -15,7 +15,6 @@ use super::parameters::TransformerOf;
 use super::{Decoder, Encoder, Pairs, Sentences, TransformerConfig};
 use crate::assembly::Assembly;
 use crate::checkpoint::{Checkpoint, LoadReport, Names, Wanted};
-use crate::config::invalid;
 use crate::error::Error;
 use crate::parameters::{Cut, Parameters, Shared};
 
@@ -112,11 +111,8 @@ impl Transformer {
         trained: bool,
     ) -> Result<Transformer, Error> {
         let path = Path::new("config.json");
-        config.check(path)?;
+        if trained { config.check_training(path) } else { config.check(path) }?;
         check_precision(&config, arithmetic, path)?;
-        if trained && config.layer_norm_eps == 0.0 {
-            invalid(path, "layer_norm_eps", "a number above 0", config.layer_norm_eps)?;
-        }
         let activation = config.activation(path)?;
         let assembly = Assembly { arithmetic, trained, epsilon: config.layer_norm_eps };
         let of = TransformerOf::cut(&config, &mut parameters.cut(config.list()));

@@ -31,12 +31,8 @@ pub(crate) fn run(options: &Options, console: &Console) -> Result<Outcome, Failu
     let folder = course.folder()?;
     let corpus = Arc::new(open_corpus(options, console)?);
     let vocabulary = Vocabulary {
-        given: options.vocab.as_deref(),
-        settings: TrainerOptions {
-            vocab_size: options.vocab_size,
-            lowercase: !options.cased,
-            ..TrainerOptions::default()
-        },
+        options: &options.vocabulary,
+        settings: TrainerOptions { lowercase: !options.cased, ..TrainerOptions::default() },
         positions: config.max_position_embeddings,
     };
     let feed = |trainer: &mut WordPieceTrainer| feed(trainer, options);

@@ -14,7 +14,7 @@ use ferrite_models::train::{
 };
 
 use crate::outcome::Failure;
-use crate::training::{CourseOptions, check_counts, check_part, check_rate};
+use crate::training::{CourseOptions, VocabularyOptions, check_counts, check_part, check_rate};
 
 /// Train a BERT on raw text, from nothing
 ///
@@ -38,13 +38,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SIZE|FILE", default_value = "mini")]
     config: String,
 
-    /// A folder with a tokenizer to use; else one is made of the text
-    #[arg(long, value_name = "DIR")]
-    pub(super) vocab: Option<PathBuf>,
-
-    /// Tokens of the vocabulary that is made
-    #[arg(long, value_name = "N", default_value_t = 8192, conflicts_with = "vocab")]
-    pub(super) vocab_size: usize,
+    #[command(flatten)]
+    pub(super) vocabulary: VocabularyOptions,
 
     /// A vocabulary that tells capital letters and accents
     #[arg(long, conflicts_with = "vocab")]
@@ -212,7 +207,9 @@ impl Options {
                     let known = "tiny, mini, small, medium, base";
                     Failure::Usage(format!("--config {path}: neither {known}, nor {error}"))
                 })?;
-                return self.checked(config);
+                let config = self.checked(config)?;
+                let check = config.check_pretraining(path.as_ref());
+                return check.map(|()| config).map_err(|error| Failure::Usage(error.to_string()));
             }
         };
         let mut config = BertConfig::default();

@@ -12,7 +12,7 @@ use super::pace::Pace;
 use crate::console::Console;
 use crate::options::{Format, json_line};
 use crate::outcome::{Failure, Outcome};
-use crate::stream::write_out;
+use crate::stream::{counted, write_out};
 
 /// A task whose scores can be told.
 pub(crate) trait Told: Task {
@@ -102,8 +102,8 @@ fn train<T: Told>(
     };
     let average = run.evaluate_average().map_err(failure)?;
     if let Some(of) = &average {
-        let number = of.averaged.unwrap_or_default();
-        console.note(format!("the mean of {number} of its parameters: {}", T::in_a_line(of)));
+        let steps = counted(of.averaged.unwrap_or_default(), "step");
+        console.note(format!("the mean of its parameters of {steps}: {}", T::in_a_line(of)));
     }
     Ok(Some(average.unwrap_or(evaluation)))
 }

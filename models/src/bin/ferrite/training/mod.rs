@@ -20,4 +20,4 @@ pub(crate) use course::{Told, follow, stop_on_interrupt};
 pub(crate) use failure::failure;
 pub(crate) use memory::tell_memory;
 pub(crate) use options::{CourseOptions, check_counts, check_part, check_rate};
-pub(crate) use vocabulary::Vocabulary;
+pub(crate) use vocabulary::{Vocabulary, VocabularyOptions};

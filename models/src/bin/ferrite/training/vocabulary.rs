@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use clap::Args;
 use ferrite_models::tokenizer::train::FILES;
 use ferrite_models::tokenizer::{Tokenizer, TrainerOptions, WordPieceTrainer};
 use ferrite_models::train::replace_file;
@@ -15,11 +16,22 @@ use crate::console::Console;
 use crate::outcome::Failure;
 use crate::stream::counted;
 
+/// What every training is told about its vocabulary.
+#[derive(Args)]
+pub(crate) struct VocabularyOptions {
+    /// A folder with a tokenizer to use; else one is made of the text
+    #[arg(long, value_name = "DIR")]
+    vocab: Option<PathBuf>,
+
+    /// Tokens of the vocabulary that is made
+    #[arg(long, value_name = "N", default_value_t = 8192, conflicts_with = "vocab")]
+    vocab_size: usize,
+}
+
 /// Where the tokenizer of a run comes from.
 pub(crate) struct Vocabulary<'a> {
-    /// A folder with one; without it one is made.
-    pub(crate) given: Option<&'a Path>,
-    /// How it is made.
+    pub(crate) options: &'a VocabularyOptions,
+    /// How one is made, but for its size.
     pub(crate) settings: TrainerOptions,
     /// The positions of the model: a new tokenizer takes texts as long as that.
     pub(crate) positions: usize,
@@ -36,7 +48,7 @@ impl Vocabulary<'_> {
     ) -> Result<Tokenizer, Failure> {
         let out = &course.out;
         let of_folder = |folder: &Path| Tokenizer::from_pretrained(folder).map_err(Failure::other);
-        if let Some(folder) = self.given {
+        if let Some(folder) = &self.options.vocab {
             let tokenizer = of_folder(folder)?;
             if !course.resume && !same_file(folder, out) {
                 keep(folder, out)?;
@@ -46,10 +58,11 @@ impl Vocabulary<'_> {
         if course.resume {
             return of_folder(out);
         }
-        let (start, size) = (Instant::now(), self.settings.vocab_size);
-        let mut trainer = WordPieceTrainer::new(self.settings).map_err(Failure::other)?;
+        let (start, vocab_size) = (Instant::now(), self.options.vocab_size);
+        let settings = TrainerOptions { vocab_size, ..self.settings };
+        let mut trainer = WordPieceTrainer::new(settings).map_err(Failure::other)?;
         feed(&mut trainer)?;
-        let progress = console.download(Some(size as u64));
+        let progress = console.download(Some(vocab_size as u64));
         let trained = trainer
             .train(|now| {
                 if now.tokens % 128 == 0 {

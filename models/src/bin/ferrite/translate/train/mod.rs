@@ -32,9 +32,8 @@ pub(crate) fn run(options: &Options, console: &Console) -> Result<Outcome, Failu
     let stop = stop_on_interrupt()?;
     let folder = course.folder()?;
     let vocabulary = Vocabulary {
-        given: options.vocab.as_deref(),
+        options: &options.vocabulary,
         settings: TrainerOptions {
-            vocab_size: options.vocab_size,
             lowercase: options.lowercase,
             strip_accents: Some(false),
             ..TrainerOptions::default()

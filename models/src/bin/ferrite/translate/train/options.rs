@@ -13,7 +13,7 @@ use ferrite_models::transformer::TransformerConfig;
 
 use super::super::pairs::{PairInput, files_of, two_files};
 use crate::outcome::Failure;
-use crate::training::{CourseOptions, check_counts, check_part, check_rate};
+use crate::training::{CourseOptions, VocabularyOptions, check_counts, check_part, check_rate};
 
 /// Train a Transformer on pairs of sentences, from nothing
 ///
@@ -53,13 +53,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SIZE|FILE", default_value = "small")]
     config: String,
 
-    /// A folder with a tokenizer to use; else one is made of the texts
-    #[arg(long, value_name = "DIR")]
-    pub(super) vocab: Option<PathBuf>,
-
-    /// Tokens of the vocabulary that is made
-    #[arg(long, value_name = "N", default_value_t = 8192, conflicts_with = "vocab")]
-    pub(super) vocab_size: usize,
+    #[command(flatten)]
+    pub(super) vocabulary: VocabularyOptions,
 
     /// A vocabulary that does not tell capital letters
     #[arg(long, conflicts_with = "vocab")]
@@ -172,9 +167,12 @@ impl Options {
             "small" => TransformerConfig::small(0),
             "base" => TransformerConfig::base(0),
             "big" => TransformerConfig::big(0),
-            path => TransformerConfig::from_file(path).map_err(|error| {
-                Failure::Usage(format!("{error}\n--config takes tiny, small, base, big or a file."))
-            })?,
+            path => TransformerConfig::from_file(path)
+                .and_then(|config| config.check_training(path.as_ref()).map(|()| config))
+                .map_err(|error| {
+                    let known = "tiny, small, base, big or a file";
+                    Failure::Usage(format!("{error}\n--config takes {known}."))
+                })?,
         };
         let is_a_size = config.vocab_size == 0;
         if is_a_size {

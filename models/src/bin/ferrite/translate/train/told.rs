@@ -4,6 +4,7 @@ use std::path::Path;
 
 use ferrite_models::train::{Evaluation, Translation, TranslationScores};
 
+use crate::stream::counted;
 use crate::training::Told;
 
 impl Told for Translation {
@@ -15,7 +16,9 @@ impl Told for Translation {
 
     fn in_full(of: &Evaluation<TranslationScores>) -> String {
         let Evaluation { step, averaged, held_out, perplexity } = of;
-        let mean = averaged.map_or_else(String::new, |n| format!(", the mean of {n} parameters"));
+        let mean = averaged.map_or_else(String::new, |n| {
+            format!(", the mean of the parameters of {}", counted(n, "step"))
+        });
         format!(
             "after {step} steps{mean}, on pairs that were held out, given the tokens before\n\
              a token  loss {:.4}   perplexity {perplexity:.3}   right {:.1} %\n",
