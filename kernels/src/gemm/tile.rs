@@ -8,8 +8,7 @@ use crate::simd::{F32s, Simd};
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// Groups that are taken at once, where that leaves a line or less to ask for. Pointers are then
-/// computed once for all of them, and what is decoded besides the sums is less: where the core has
+/// Groups that are taken together. Pointers are computed once for all of them, and what is decoded besides the sums is less: where the core has
 /// another thread, that is what binds. Measured on such a core of Zen 3, at AVX2: 60 to 80 % of the
 /// multiply-add peak one by one, 84 to 90 % so.
 const TOGETHER: usize = 4;
@@ -111,20 +110,18 @@ pub(crate) unsafe fn run<S: Simd, B: TileBody<S>, const ROWS: usize, const VECTO
             s,
             #[inline(always)]
             || match tile.ahead_stride {
-                stride if stride <= LINE / TOGETHER => {
-                    sum_tile::<S, B, ROWS, VECTORS, TOGETHER, 1>(s, tile)
-                }
-                stride if stride <= LINE => sum_tile::<S, B, ROWS, VECTORS, 1, 1>(s, tile),
-                stride if stride <= 2 * LINE => sum_tile::<S, B, ROWS, VECTORS, 1, 2>(s, tile),
-                _ => sum_tile::<S, B, ROWS, VECTORS, 1, 3>(s, tile),
+                stride if stride <= LINE / TOGETHER => sum_tile::<S, B, ROWS, VECTORS, 0>(s, tile),
+                stride if stride <= LINE => sum_tile::<S, B, ROWS, VECTORS, 1>(s, tile),
+                stride if stride <= 2 * LINE => sum_tile::<S, B, ROWS, VECTORS, 2>(s, tile),
+                _ => sum_tile::<S, B, ROWS, VECTORS, 3>(s, tile),
             },
         )
     }
 }
 
-/// Takes `GROUPS` groups at once, for which pointers are computed once, and with each time asks for
-/// `AHEAD` lines of what comes next: more than one where so few rows pass over a panel that one is not
-/// enough, and memory has to keep up with the sums.
+/// With each group asks for `AHEAD` lines of what comes next: more than one where so few rows pass over
+/// a panel that one is not enough, and memory has to keep up with the sums; none is one line for all
+/// groups that are taken together.
 ///
 /// # Safety
 /// As [`run`], and it runs inside [`TileBody::enter`].
@@ -134,7 +131,6 @@ unsafe fn sum_tile<
     B: TileBody<S>,
     const ROWS: usize,
     const VECTORS: usize,
-    const GROUPS: usize,
     const AHEAD: usize,
 >(
     s: S,
@@ -148,21 +144,24 @@ unsafe fn sum_tile<
         }
     }
     let mut sums = [[B::zero(s); VECTORS]; ROWS];
-    for _ in 0..tile.groups / GROUPS {
-        for line in 0..AHEAD {
-            s.prefetch(ahead.wrapping_add(line * LINE));
+    for _ in 0..tile.groups / TOGETHER {
+        if AHEAD == 0 {
+            s.prefetch(ahead);
         }
-        ahead = ahead.wrapping_add(GROUPS * tile.ahead_stride);
-        for group in 0..GROUPS {
+        for group in 0..TOGETHER {
+            for line in 0..AHEAD {
+                s.prefetch(ahead.wrapping_add(line * LINE));
+            }
+            ahead = ahead.wrapping_add(tile.ahead_stride);
             let a = a.wrapping_add(group * B::LEFT_BYTES);
             // SAFETY: this is one group of the operands, which the caller grants. The pointers step
             // past the last group with `wrapping_add` and are not read there.
             unsafe { add_group::<S, B, ROWS, VECTORS>(s, &mut sums, a, tile.a_row_stride, b) }
             b = b.wrapping_add(tile.b_group_stride);
         }
-        a = a.wrapping_add(GROUPS * B::LEFT_BYTES);
+        a = a.wrapping_add(TOGETHER * B::LEFT_BYTES);
     }
-    for _ in 0..tile.groups % GROUPS {
+    for _ in 0..tile.groups % TOGETHER {
         // SAFETY: as above.
         unsafe { add_group::<S, B, ROWS, VECTORS>(s, &mut sums, a, tile.a_row_stride, b) }
         (a, b) = (a.wrapping_add(B::LEFT_BYTES), b.wrapping_add(tile.b_group_stride));
