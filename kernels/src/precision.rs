@@ -81,6 +81,16 @@ impl Arithmetic {
         Arithmetic { level, precision }
     }
 
+    /// What a model is trained with fastest at this level: bf16 where an instruction multiplies it.
+    /// Elsewhere f32, as widened numbers take as many multiply-adds, and have to be converted besides.
+    pub fn for_training(level: Level) -> Arithmetic {
+        let precision = match Unit::new(level, Precision::Bf16) {
+            Unit::Widen(_) => Precision::F32,
+            _ => Precision::Bf16,
+        };
+        Arithmetic { level, precision }
+    }
+
     /// The precision of products.
     pub fn precision(self) -> Precision {
         self.precision
@@ -183,6 +193,15 @@ mod tests {
                 assert_ne!(of.precision, Precision::Int8);
                 assert!(precision != Precision::F32 || of.instruction() == "multiply-add");
             }
+        }
+    }
+
+    #[test]
+    fn training_is_in_f32_where_bfloat16_is_widened() {
+        for level in Level::available() {
+            let widened = Arithmetic::new(level, Precision::Bf16).instruction().contains("widened");
+            let expected = if widened { Precision::F32 } else { Precision::Bf16 };
+            assert_eq!(Arithmetic::for_training(level), Arithmetic::new(level, expected));
         }
     }
 

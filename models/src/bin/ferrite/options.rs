@@ -102,21 +102,29 @@ enum Numbers {
 /// How a training computes.
 #[derive(Args)]
 pub(crate) struct TrainingArithmeticOptions {
-    /// The numbers that products are computed with; parameters are f32 in any case [default: f32, and
-    /// of quickstart bf16]
+    /// The numbers that products are computed with; parameters are f32 in any case [default: f32; of
+    /// quickstart bf16, where the CPU multiplies it faster]
     #[arg(long, value_name = "NUMBERS", value_enum, env = "FERRITE_PRECISION")]
     precision: Option<TrainingNumbers>,
 }
 
 impl TrainingArithmeticOptions {
-    /// The precision asked for, or else this one, at the level of this process.
-    pub(crate) fn arithmetic_or(&self, default: Precision) -> Arithmetic {
-        let precision = match self.precision {
-            Some(TrainingNumbers::F32) => Precision::F32,
-            Some(TrainingNumbers::Bf16) => Precision::Bf16,
-            None => default,
+    /// The precision asked for, or else f32, at the level of this process.
+    pub(crate) fn arithmetic(&self) -> Arithmetic {
+        self.asked().unwrap_or_else(|| Level::current().into())
+    }
+
+    /// The precision asked for, or else the one that is fastest here.
+    pub(crate) fn arithmetic_or_fastest(&self) -> Arithmetic {
+        self.asked().unwrap_or_else(|| Arithmetic::for_training(Level::current()))
+    }
+
+    fn asked(&self) -> Option<Arithmetic> {
+        let precision = match self.precision? {
+            TrainingNumbers::F32 => Precision::F32,
+            TrainingNumbers::Bf16 => Precision::Bf16,
         };
-        Arithmetic::new(Level::current(), precision)
+        Some(Arithmetic::new(Level::current(), precision))
     }
 }
 

@@ -7,7 +7,6 @@ use ferrite_models::bert::BertConfig;
 use ferrite_models::data::{
     BatchSize, InstanceOptions, Masking, MaskingOptions, PretrainingOptions,
 };
-use ferrite_models::kernels::Precision;
 use ferrite_models::tokenizer::Tokenizer;
 use ferrite_models::train::{
     OptimizerOptions, RunOptions, Schedule, ScheduleShape, TrainerOptions,
@@ -150,7 +149,7 @@ impl Options {
         config.vocab_size = config.vocab_size.max(tokenizer.vocab_size());
         let usual = if config.hidden_size >= 768 { 1e-4 } else { 5e-4 };
         RunOptions {
-            arithmetic: course.arithmetic.arithmetic_or(Precision::F32),
+            arithmetic: course.arithmetic.arithmetic(),
             config,
             trainer: TrainerOptions {
                 optimizer: match self.optimizer {

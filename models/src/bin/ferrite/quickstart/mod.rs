@@ -25,7 +25,6 @@ use ferrite_models::Error;
 use ferrite_models::data::{
     Corpus, CorpusOptions, DataError, PretrainingBatch, PretrainingBatches, SentenceRule,
 };
-use ferrite_models::kernels::Precision;
 use ferrite_models::tokenizer::train::FILES;
 use ferrite_models::tokenizer::{Tokenizer, TrainerOptions as VocabularyOptions};
 use ferrite_models::train::{Chart, Curve, Trainer, export};
@@ -91,7 +90,7 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Outcome, Failur
     let say = |what: &str| {
         console.note(format_args!("{:6.1} s  {what}", start.elapsed().as_secs_f64()));
     };
-    let arithmetic = options.arithmetic.arithmetic_or(Precision::Bf16);
+    let arithmetic = options.arithmetic.arithmetic_or_fastest();
     let school = School { arithmetic, seed: *seed, steps: options.steps };
 
     say("1 of 6: a corpus");

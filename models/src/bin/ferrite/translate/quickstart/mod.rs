@@ -21,7 +21,7 @@ use std::time::Instant;
 
 use clap::Args;
 use ferrite_models::data::{EncodedPairs, PairBatches, SpecialIds};
-use ferrite_models::kernels::{Arithmetic, CrossEntropy, Precision};
+use ferrite_models::kernels::{Arithmetic, CrossEntropy};
 use ferrite_models::metrics::{Bleu, BleuOptions};
 use ferrite_models::tasks::{Source, Translated, Translator};
 use ferrite_models::tokenizer::train::FILES;
@@ -101,7 +101,7 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Outcome, Failur
     let say = |what: &str| {
         console.note(format_args!("{:6.1} s  {what}", start.elapsed().as_secs_f64()));
     };
-    let arithmetic = options.arithmetic.arithmetic_or(Precision::Bf16);
+    let arithmetic = options.arithmetic.arithmetic_or_fastest();
 
     say("1 of 5: sentences in both languages");
     let (training, test) = phrases::phrases(*seed, recipe::TRAINING, recipe::TEST);

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use ferrite_models::data::{PairBatchOptions, PairFiles, SpecialIds};
-use ferrite_models::kernels::Precision;
 use ferrite_models::tokenizer::Tokenizer;
 use ferrite_models::train::{
     Average, OptimizerOptions, Schedule, ScheduleShape, TrainerOptions, TranslationOptions,
@@ -230,7 +229,7 @@ impl Options {
             every: self.average_every.unwrap_or(course.steps / 50).max(1),
         });
         Ok(TranslationOptions {
-            arithmetic: course.arithmetic.arithmetic_or(Precision::F32),
+            arithmetic: course.arithmetic.arithmetic(),
             trainer: TrainerOptions {
                 optimizer: OptimizerOptions::TRANSFORMER,
                 schedule,
